@@ -128,8 +128,7 @@ impl Layout {
 
     /// Every port that the lab has here, with the bridge it should be on, and those of guests.
     pub fn all_ports(&self) -> impl Iterator<Item = (&IfName, &IfName)> {
-        let trunks = self.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| (&end.port, &end.bridge));
-        self.ports.iter().map(|port| (&port.port, &port.bridge)).chain(trunks)
+        self.own_ports().chain(self.guests().map(|port| (&port.port, &port.bridge)))
     }
 
     /// The ports of the file, with their bridges.

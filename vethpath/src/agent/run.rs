@@ -267,7 +267,10 @@ impl Agent {
                 }
                 () = until(self.rest_until), if is_sound && is_stale => self.read_dirty(),
                 () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_ports(),
-                () = until(self.attach_rest_until), if is_sound && is_unattached && !is_stale => self.attach_guests(),
+                () = until(self.attach_rest_until), if is_sound && is_unattached && !is_stale => {
+                    self.attach_guests();
+                    Ok(())
+                }
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty_mut().rules = true);
                     Ok(())
@@ -524,11 +527,11 @@ impl Agent {
         self.namespaces.iter().any(|domain| domain.has_unattached_guests(records))
     }
 
-    fn attach_guests(&mut self) -> Result<(), Error> {
+    fn attach_guests(&mut self) {
         if Measuring::is_on(&self.directory) {
             // `bench` has detached it, and attaches it again. What is plugged in meanwhile waits for its end.
             self.attach_rest_until = Instant::now() + TICK;
-            return Ok(());
+            return;
         }
         let Self { maps, befores, directory, guests, namespaces, .. } = self;
         befores.0.retain(|key, before| guests.number_of(*key) == Some(before.number));
@@ -538,7 +541,6 @@ impl Agent {
                 self.attach_rest_until = Instant::now() + ATTACH_REST;
             }
         }
-        Ok(())
     }
 
     /// Moves the counts of guest ports that have left, if no program counts for them any more and nobody reads counters.

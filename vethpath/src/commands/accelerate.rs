@@ -54,12 +54,13 @@ pub fn run(arguments: &AccelerateArgs, out: &mut dyn Write) -> Result<Exit, Fail
         labs::enter(&topology.lab, Intent::Change)?;
         return down::one(&topology.lab, None, Foreign::Kept);
     }
+    let runtime = runtime()?;
     if arguments.follow {
-        return runtime()?.block_on(follow(&topology));
+        return runtime.block_on(follow(&topology));
     }
     let options = options(&topology)?;
-    runtime()?.block_on(apply::up(&topology, Adoptions::default(), options))?;
-    let lab = runtime()?.block_on(show::observe(&topology))?;
+    runtime.block_on(apply::up(&topology, Adoptions::default(), options))?;
+    let lab = runtime.block_on(show::observe(&topology))?;
     let ports = lab.bridges.first().map_or(&[][..], |bridge| &bridge.ports);
     if let Some(bridge) = topology.adopted.first().filter(|_| are_all_slow(ports)) {
         advise(&bridge.place, &mut std::io::stderr().lock());
@@ -163,22 +164,16 @@ fn advise(place: &Place, err: &mut dyn Write) {
 async fn follow(topology: &Topology) -> Result<Exit, Failure> {
     let mut interrupt = std::pin::pin!(interrupted());
     let directory = Directory::of(&topology.lab);
-    let (mut said, mut is_ready, mut is_done) = (None::<String>, false, false);
+    let (mut said, mut is_ready, mut is_done) = (String::new(), false, false);
     loop {
         // An agent that lives follows the bridge by itself.
-        let is_followed = is_done && AgentLock::holder(&directory).is_ok_and(|agent| agent.is_some());
-        let now = match said.clone().filter(|_| is_followed) {
-            Some(said) => said,
-            None => {
-                let (text, done) = accelerate(topology).await?;
-                is_done = done;
-                text
+        if !is_done || !AgentLock::holder(&directory).is_ok_and(|agent| agent.is_some()) {
+            let (now, done) = accelerate(topology).await?;
+            if said != now {
+                // A closed stderr changes nothing.
+                let _ = writeln!(std::io::stderr().lock(), "{now}");
             }
-        };
-        if said.as_ref() != Some(&now) {
-            // A closed stderr changes nothing.
-            let _ = writeln!(std::io::stderr().lock(), "{now}");
-            said = Some(now);
+            (said, is_done) = (now, done);
         }
         if !std::mem::replace(&mut is_ready, true) {
             // Without a service manager nobody is told.

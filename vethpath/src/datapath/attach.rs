@@ -2,17 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io, thread,
+    fs, io,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-    links::FdLink,
+    links::{FdLink, PinnedLink},
     loaded_programs,
     tc::{
-        NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-        qdisc_detach_program,
+        NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError, TcHandle,
+        qdisc_add_clsact, qdisc_detach_program,
     },
 };
 use aya_obj::generated::bpf_prog_type;
@@ -100,10 +102,26 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfNa
         program.attach_with_options(port.as_str(), TcAttachType::Ingress, options)
     };
     let link = retry_while(nix::libc::EEXIST, RELEASE, attach).doing("attach to", port)?;
-    let link = program.take_link(link).doing("keep link of", port)?;
-    let link: FdLink = link.try_into().doing("keep link of", port)?;
-    link.pin(pins.link(port)).doing("pin link of", port)?;
+    keep(program, link, port)?.pin(pins.link(port)).doing("pin link of", port)?;
     Ok(true)
+}
+
+/// Takes over a tcx link that has just been created. The program is detached when it is dropped without a pin.
+pub(super) fn keep(
+    program: &mut SchedClassifier,
+    link: SchedClassifierLinkId,
+    port: &IfName,
+) -> Result<FdLink> {
+    let link = program.take_link(link).doing("keep link of", port)?;
+    link.try_into().doing("keep link of", port)
+}
+
+/// Replaces the program of a pinned tcx link atomically.
+pub(super) fn replace_linked(program: &mut SchedClassifier, pin: &Path, port: &IfName) -> Result<()> {
+    let link = FdLink::from(PinnedLink::from_pin(pin).doing("open link of", port)?);
+    let link = SchedClassifierLink::try_from(link).doing("use link of", port)?;
+    let link = program.attach_to_link(link).doing("replace the program of", port)?;
+    program.take_link(link).doing("keep link of", port).map(drop)
 }
 
 /// Timeout for the kernel to release a link that was unpinned or whose holder was killed. It does so in a work queue

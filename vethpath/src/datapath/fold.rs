@@ -55,11 +55,10 @@ impl Counters {
         let counters = used.iter().fold(self.sets[0].counters_of(into)?, |sum, (_, one)| sum.plus(one));
         let from: BTreeSet<u32> = used.iter().map(|(number, _)| **number).collect();
         let current = &self.sets[..1];
-        let is_of_former = |key: &MatrixKey| key.from == into || key.to == into;
-        let mut cells: BTreeMap<MatrixKey, Count> =
-            self.matrix_of(current)?.cells().filter(|(key, _)| is_of_former(key)).collect();
-        cells.retain(|key, _| !from.contains(&key.from) && !from.contains(&key.to));
         let is_moved = |key: &MatrixKey| from.contains(&key.from) || from.contains(&key.to);
+        let stays = |key: &MatrixKey| (key.from == into || key.to == into) && !is_moved(key);
+        let mut cells: BTreeMap<MatrixKey, Count> =
+            self.matrix_of(current)?.cells().filter(|(key, _)| stays(key)).collect();
         for (key, count) in matrix.cells().filter(|(key, _)| is_moved(key)) {
             let of = |number| if from.contains(&number) { into } else { number };
             let cell = cells.entry(MatrixKey { from: of(key.from), to: of(key.to) }).or_default();

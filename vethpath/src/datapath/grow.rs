@@ -9,19 +9,12 @@
 
 use std::{fs, io, path::Path};
 
-use aya::{
-    maps::MapData,
-    programs::{
-        SchedClassifier,
-        links::{FdLink, PinnedLink},
-        tc::SchedClassifierLink,
-    },
-};
+use aya::{maps::MapData, programs::SchedClassifier};
 use vethpath_common::{ABI_VERSION, names};
 
 use super::{
     Copies, Hook, Pins, Sizes,
-    attach::{our_filter, replace_filter},
+    attach::{our_filter, replace_filter, replace_linked},
     load::load,
     maps::{data, version},
 };
@@ -99,21 +92,15 @@ pub fn switch_over(
         let path = next.program(domain);
         let mut program = SchedClassifier::from_pin(&path).doing("open", path.display())?;
         for &port in ports {
-            let link = match hook {
-                Hook::Tcx if !pins.link(port).exists() => continue,
-                Hook::Tcx => {
-                    let link = PinnedLink::from_pin(pins.link(port)).doing("open link of", port)?;
-                    SchedClassifierLink::try_from(FdLink::from(link)).doing("use link of", port)?
-                }
+            match hook {
+                Hook::Tcx if !pins.link(port).exists() => {}
+                Hook::Tcx => replace_linked(&mut program, &pins.link(port), port)?,
                 Hook::Clsact => {
                     if let Some(filter) = our_filter(port)? {
                         replace_filter(&mut program, port, &filter)?;
                     }
-                    continue;
                 }
-            };
-            let link = program.attach_to_link(link).doing("replace the program of", port)?;
-            let _ = program.take_link(link).doing("keep link of", port)?;
+            }
         }
         Ok(())
     })?

@@ -8,7 +8,7 @@ use std::{fs, io, ops::RangeInclusive};
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
-    tc::{SchedClassifierLink, TcAttachOptions},
+    tc::TcAttachOptions,
 };
 use nix::{
     libc::EEXIST,
@@ -17,7 +17,7 @@ use nix::{
 
 use super::{
     Hook, Maps, Pins,
-    attach::{attach_clsact, detach_clsact, errno, our_filter, program, programs},
+    attach::{attach_clsact, detach_clsact, errno, keep, our_filter, program, programs, replace_linked},
 };
 use crate::{
     kernel::{Context, Error, Netns, Result},
@@ -60,7 +60,8 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &Gues
     let pin = pins.guest_link(port.domain, port.ifindex);
     let runs_ours = || Ok::<_, Error>(programs(port.ifindex, TcAttachType::Ingress)?.contains(&ours));
     if pin.exists() {
-        if runs_ours()? || replace(program, pins, port).is_ok() && runs_ours()? {
+        // Fails if the device of the link is gone (`tcx_link_update` in kernel/bpf/tcx.c).
+        if runs_ours()? || replace_linked(program, &pin, &port.name).is_ok() && runs_ours()? {
             return Ok(true);
         }
         // It is the link of a device that is gone.
@@ -71,23 +72,12 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &Gues
         Err(error) if errno(&error) == Some(EEXIST) => return Ok(false),
         attached => attached.doing("attach to", &port.name)?,
     };
-    let link = program.take_link(link).doing("keep link of", &port.name)?;
-    let link: FdLink = link.try_into().doing("keep link of", &port.name)?;
+    let link = keep(program, link, &port.name)?;
     // Dropping the link detaches the program from whatever has the name now.
     if !runs_ours()? {
         return Err(renamed(port));
     }
     link.pin(&pin).doing("pin link of", &port.name).map(|_| true)
-}
-
-/// Replaces the program of a guest port's pinned link. Fails if its device is gone (`tcx_link_update` in
-/// kernel/bpf/tcx.c).
-fn replace(program: &mut SchedClassifier, pins: &Pins, port: &GuestPort) -> Result<()> {
-    let link = PinnedLink::from_pin(pins.guest_link(port.domain, port.ifindex));
-    let link = FdLink::from(link.doing("open link of", &port.name)?);
-    let link = SchedClassifierLink::try_from(link).doing("use link of", &port.name)?;
-    let link = program.attach_to_link(link).doing("replace the program of", &port.name)?;
-    program.take_link(link).doing("keep link of", &port.name).map(drop)
 }
 
 /// Whether a guest port, or another device that has got its ifindex and its name, has the link or the filter of an
@@ -111,28 +101,28 @@ pub fn is_guest_attached(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPor
     })?
 }
 
-/// Detaches the program from a guest port. The port may be gone.
+/// Detaches the program from the guest port with this ifindex in `netns`, which is `domain` in the maps. The port may be
+/// gone.
 ///
 /// # Errors
 /// The pin or the filter cannot be removed.
-pub fn detach_guest(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPort) -> Result<()> {
-    netns.run(|| {
-        let detached = match hook {
-            Hook::Tcx => fs::remove_file(pins.guest_link(port.domain, port.ifindex)),
-            // By its name now. A filter of ours is on no device of others.
-            Hook::Clsact => match if_indextoname(port.ifindex).ok().map(|name| name.to_str().map(str::parse))
-            {
-                Some(Ok(Ok(name))) => detach_clsact(&name),
-                _ => Ok(()),
-            },
-        };
-        match detached {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).doing("detach from", &port.name)
-            }
-            _ => Ok(()),
+pub fn detach_guest(netns: &Netns, pins: &Pins, hook: Hook, domain: u16, ifindex: u32) -> Result<()> {
+    let detached = match hook {
+        Hook::Tcx => fs::remove_file(pins.guest_link(domain, ifindex)),
+        Hook::Clsact => netns.run(|| detach_filter(ifindex))?,
+    };
+    match detached {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).doing("detach from interface", ifindex)
         }
-    })?
+        _ => Ok(()),
+    }
+}
+
+/// Removes our filter from a device of the calling thread's namespace, by its name now. It is on no foreign device.
+fn detach_filter(ifindex: u32) -> io::Result<()> {
+    let name = if_indextoname(ifindex).ok().and_then(|name| name.to_str().ok()?.parse().ok());
+    name.map_or(Ok(()), |name| detach_clsact(&name))
 }
 
 /// Removes our filters from the guest ports of a namespace, which is `domain` in the maps. A link needs only its pin
@@ -150,10 +140,7 @@ pub fn detach_guest_filters(
     let here = ports.iter().filter(|(key, _)| key.domain == u32::from(domain));
     netns.run(|| {
         for (key, _) in here {
-            let name = if_indextoname(key.ifindex).ok().and_then(|name| name.to_str().ok()?.parse().ok());
-            if let Some(name) = name {
-                detach_clsact(&name).doing("detach from", &name)?;
-            }
+            detach_filter(key.ifindex).doing("detach from interface", key.ifindex)?;
         }
         Ok(())
     })?

@@ -92,7 +92,7 @@ impl LabPrograms {
         for Domain { rtnl, ports, guests, .. } in &self.domains {
             detach(rtnl.netns(), &self.pins, self.hook, &ports.iter().collect::<Vec<_>>())?;
             for guest in guests {
-                detach_guest(rtnl.netns(), &self.pins, self.hook, guest)?;
+                detach_guest(rtnl.netns(), &self.pins, self.hook, guest.domain, guest.ifindex)?;
             }
         }
         Ok(())

@@ -47,12 +47,18 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         inner: guest.inner.as_ref(),
         is_xdp: false,
     });
-    let counting: Vec<Counting<'_>> = pairs.chain(others).collect();
+    // The counts of a port that has just left are not moved yet.
+    let listed: BTreeSet<u32> = guests.iter().map(|guest| guest.number).collect();
+    let left = topology.guests.into_iter().flat_map(|range| range.former..=range.last());
+    let left = left.filter(|number| !listed.contains(number));
+    let left = left.map(|number| Counting { number, inner: None, is_xdp: false });
+    let counting: Vec<Counting<'_>> = pairs.chain(others).chain(left).collect();
     let counters = match &maps {
         Some(maps) => counters(&counting, maps)?,
         None => vec![PairCounters::default(); counting.len()],
     };
-    let (of_pairs, of_guests) = counters.split_at(topology.pairs.len());
+    let (of_pairs, others) = counters.split_at(topology.pairs.len());
+    let (of_guests, of_former) = others.split_at(guests.len());
     let pair = |name: String, port: &IfName, bridge: &IfName, state: State, traffic: Traffic| Pair {
         name,
         port: port.clone(),
@@ -82,17 +88,10 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         Pair { guest: true, behind, ..pair(guest.name.clone(), &guest.port, &guest.bridge, state, traffic) }
     });
     let pairs: Vec<Pair> = pairs.chain(others).collect();
-    let former = match (topology.guests, &maps) {
-        (Some(range), Some(maps)) => {
-            // The counts of a port that has just left are not moved yet.
-            let listed: BTreeSet<u32> = guests.iter().map(|guest| guest.number).collect();
-            let left = range.numbers().filter(|number| !listed.contains(number));
-            let all = maps.of_all(std::iter::once(range.former).chain(left), &maps.matrix()?)?;
-            let all = all.iter().fold(PairCounters::default(), |sum, one| sum.plus(one));
-            Some(account(None, &all, Lost::default()))
-        }
-        _ => None,
-    };
+    let former = topology.guests.filter(|_| maps.is_some()).map(|_| {
+        let all = of_former.iter().fold(PairCounters::default(), |sum, one| sum.plus(one));
+        account(None, &all, Lost::default())
+    });
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
     let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();
     let trunks = numbered_trunks(topology).zip(trunks).map(|((number, trunk), link)| {

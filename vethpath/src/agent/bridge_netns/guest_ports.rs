@@ -19,7 +19,6 @@ use crate::{
     datapath::{self, GuestPort},
     kernel::{Result, rcu::Expedited},
     state::{Before, Befores, Directory},
-    topology::IfName,
 };
 
 /// How long programs are attached before events are processed again, apart from the attach that is under way: each waits
@@ -63,18 +62,10 @@ impl BridgeNetns {
 
     /// Takes the program off a port that has left, and its number. Both may be of an earlier agent.
     fn let_go(&mut self, key: PortKey, numbers: &mut GuestNumbers) {
-        let known = self.reader.layout.guests().find(|port| port.guest == Some(key.ifindex));
-        let now = self.state.links.get(&key.ifindex).and_then(|link| link.name.parse().ok());
-        let name: Option<IfName> = now.or_else(|| known.map(|port| port.port.clone()));
-        // One that is gone and was not known has a name of its own in errors.
-        if let Some(name) = name.or_else(|| format!("if{}", key.ifindex).parse().ok()) {
-            let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
-            let port = GuestPort { domain: self.reader.layout.domain, ifindex: key.ifindex, name };
-            if let Err(error) = datapath::detach_guest(netns, pins, hook, &port) {
-                warn!("{error}");
-            }
-            info!("{} has left its bridge", port.name);
-        }
+        let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
+        let detached = datapath::detach_guest(netns, pins, hook, self.reader.layout.domain, key.ifindex);
+        detached.unwrap_or_else(|error| warn!("{error}"));
+        info!("{} has left its bridge", self.port_label(key.ifindex));
         let number = numbers.number_of(key);
         // The number may be another port's later.
         self.state.losing.retain(|losing| Some(*losing) != number);
@@ -109,15 +100,20 @@ impl BridgeNetns {
     fn unattached<'a>(
         &'a self,
         records: &'a BTreeMap<PortKey, PortRecord>,
-    ) -> impl Iterator<Item = GuestPort> + 'a {
-        let domain = self.reader.layout.domain;
-        self.reader.layout.guests().filter_map(move |port| {
-            let ifindex = port.guest?;
+    ) -> impl Iterator<Item = &'a LabPort> + 'a {
+        self.reader.layout.guests().filter(move |port| {
+            let ifindex = port.guest.unwrap_or_default();
             let is_wanted = port.barred.is_none() && !self.tried.contains_key(&ifindex);
-            let is_due =
-                is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex);
-            is_due.then(|| GuestPort { domain, ifindex, name: port.port.clone() })
+            is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex)
         })
+    }
+
+    fn guest_port(&self, port: &LabPort) -> GuestPort {
+        GuestPort {
+            domain: self.reader.layout.domain,
+            ifindex: port.guest.unwrap_or_default(),
+            name: port.port.clone(),
+        }
     }
 
     /// Attaches the program to guest ports that lack it: to all if they are many, else to as many as that is quick. What
@@ -129,7 +125,7 @@ impl BridgeNetns {
         befores: &mut Befores,
         directory: &Directory,
     ) -> bool {
-        let ports: Vec<GuestPort> = self.unattached(records).collect();
+        let ports: Vec<LabPort> = self.unattached(records).cloned().collect();
         if ports.is_empty() {
             return false;
         }
@@ -138,14 +134,13 @@ impl BridgeNetns {
         self.dirty.links = true;
         if let Err(error) = self.record_before(&ports, befores, directory) {
             warn!("{error}");
-            self.tried.extend(ports.iter().map(|port| (port.ifindex, false)));
+            self.tried.extend(ports.iter().filter_map(|port| Some((port.guest?, false))));
             return false;
         }
         let expedited = Expedited::for_ports(ports.len());
-        for port in &ports {
+        for port in ports.iter().map(|port| self.guest_port(port)).collect::<Vec<_>>() {
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
-            let attached = datapath::attach_guest(netns, pins, hook, port);
-            match attached {
+            match datapath::attach_guest(netns, pins, hook, &port) {
                 Ok(false) => is_waiting = true,
                 Ok(true) => drop(self.tried.insert(port.ifindex, true)),
                 Err(error) => {
@@ -161,13 +156,12 @@ impl BridgeNetns {
     }
 
     /// Records what the inner ends of ports have counted, unless it is known from before an earlier attach.
-    fn record_before(&self, ports: &[GuestPort], befores: &mut Befores, directory: &Directory) -> Result<()> {
+    fn record_before(&self, ports: &[LabPort], befores: &mut Befores, directory: &Directory) -> Result<()> {
         let mut is_changed = false;
-        let links: Vec<_> = ports.iter().filter_map(|port| self.state.links.get(&port.ifindex)).collect();
-        let inner = self.reader.socket.peers(links.iter().copied(), true)?;
-        for (link, inner) in links.into_iter().zip(inner) {
-            let guest = self.reader.layout.guests().find(|port| port.guest == Some(link.ifindex));
-            let number = guest.map_or(NO_PAIR, |port| port.counter);
+        let ports: Vec<_> =
+            ports.iter().filter_map(|port| Some((self.state.link_of(port)?, port.counter))).collect();
+        let inner = self.reader.socket.peers(ports.iter().map(|(link, _)| *link), true)?;
+        for ((link, number), inner) in ports.into_iter().zip(inner) {
             let key = PortKey { ifindex: link.ifindex, domain: self.reader.layout.domain.into() };
             if let Some(inner) = inner
                 && befores.0.get(&key).is_none_or(|before| before.number != number)
