@@ -57,7 +57,7 @@ pub struct Ends {
 /// A port of a bridge with `guests` that another program made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestStatus {
-    /// Its name in events: see [`guest_name`](super::guest_name).
+    /// Its name in events: see [`guest_name`].
     pub name: String,
     /// Its device name.
     pub port: IfName,
