@@ -12,7 +12,9 @@ use serde_json::Value;
 use vethpath::kernel::Netns;
 
 use super::{Datapath, agent::Agent, names::Names, operation::Command};
-use crate::harness::{Arrival, At, Host, Link, Netlink, Offload, VerdictProgram, Wire, XDP_PASS};
+use crate::harness::{
+    Arrival, At, Host, Link, Netlink, Offload, SLACK, VerdictProgram, Wire, XDP_PASS, wait_for,
+};
 
 /// The name of both labs.
 const LAB: &str = "oracle";
@@ -27,6 +29,8 @@ const SILENT: [&str; 3] = [
 pub(crate) const UNSETTLED: &str = " for the moment";
 /// The offloads that are switched off, so that the sender's stack does the work.
 const NO_OFFLOADS: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
+/// The state of a port that forwards, as the harness writes it.
+const FORWARDING: &str = "Forwarding";
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
 const NEIGHBOUR: u32 = 3;
 
@@ -95,9 +99,17 @@ impl World {
             };
         }
         let (changes, number) = here.run(changes).expect("it can be entered");
+        let netlink = Netlink::route(&here);
+        // The kernel processes a carrier later, and a port learns no address before that, on request neither
+        // (`br_port_carrier_check`, `fdb_add_entry` with `NTF_USE`).
+        wait_for(SLACK, "a port does not forward", || {
+            let forwards =
+                |link: &Link| link.master.is_none() || link.port_state.as_deref() == Some(FORWARDING);
+            netlink.links().iter().all(forwards)
+        });
         Self {
             ends: names.ends.iter().map(end).collect(),
-            netlink: Netlink::route(&here),
+            netlink,
             changes,
             agent: accelerated.then(|| Agent::of(&host, LAB, number)),
             here,
