@@ -5,7 +5,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::{
     agent::status::Status,
-    kernel::{LinkFacts, ethtool, generic, netfilter, packet_sockets, watch, xdp},
+    kernel::{LinkFacts, ethtool, generic, netfilter, packet_sockets, tcp, watch, xdp},
     state::Record,
 };
 
@@ -26,6 +26,7 @@ pub fn events(datagram: &[u8]) {
 /// Text contains control characters.
 pub fn answers(payload: &[u8]) {
     let _ = packet_sockets::parse(payload);
+    let _ = tcp::parse(payload);
     let _ = ethtool::parse_features(payload);
     let _ = ethtool::parse_channels(payload);
     let _ = generic::number_of(payload);

@@ -35,6 +35,7 @@ pub mod residents;
 mod route_socket;
 mod rtnl;
 pub mod sysctl;
+pub mod tcp;
 pub mod traffic;
 pub mod watch;
 pub mod xdp;
