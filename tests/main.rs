@@ -11,6 +11,7 @@ mod discovery;
 mod engine_bridges;
 mod engines;
 mod events;
+mod exactness;
 mod examples;
 mod fabric;
 mod faults;

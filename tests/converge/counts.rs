@@ -1,7 +1,7 @@
 //! Counters are kept through all changes of a lab.
 
 use super::{address, chain, change_to, hosts, up, without_ipv6};
-use crate::harness::Host;
+use crate::harness::{Count, Host, Stats};
 
 #[test]
 fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_zero() {
@@ -25,6 +25,26 @@ fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_zero() {
     assert!(stats.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
     lab.is_fast("h7:eth0", &address(1));
     let _ = lab.assert_counters_match();
+    lab.down();
+    host.finish();
+}
+
+/// What a host sent to another one stays counted when the other is gone, and when it is made again.
+#[test]
+fn frames_to_a_host_that_is_gone_stay_counted() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..3));
+    lab.is_fast("h0:eth0", &address(2));
+    let before = lab.assert_counters_match();
+    let of = |stats: &Stats| [stats.pair("h0:eth0").fast.tx, stats.pair("h0:eth0").fast.rx];
+    let _ = change_to(&host, &hosts(0..2));
+    let _ = change_to(&host, &hosts(0..3));
+    let after = lab.assert_counters_match();
+    let grew = |(then, now): (&Count, &Count)| now.packets >= then.packets && now.bytes >= then.bytes;
+    assert!(of(&before).iter().zip(&of(&after)).all(grew), "{before:#?}\n{after:#?}");
+    assert_eq!(after.pair("h2:eth0").fast.tx.packets, 0);
+    let matrix = host.vethpath("stats changing --matrix").ok();
+    let _ = matrix.stdout_has("h0:eth0       former pairs").stdout_has("former pairs  h0:eth0");
     lab.down();
     host.finish();
 }

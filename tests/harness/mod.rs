@@ -22,7 +22,7 @@ pub(crate) use netlink::{Link, Netlink};
 pub(crate) use process::{Args, Output, Process};
 pub(crate) use refusal::Refusal;
 use stats::assert_counters_match;
-pub(crate) use stats::{Pair, Stats, with_a_lease};
+pub(crate) use stats::{Count, Pair, Stats, with_a_lease};
 pub(crate) use stream::{Iperf, Stream, StreamReport, iperf, received};
 pub(crate) use wait::{SLACK, StopFlag, holds_for, in_parallel, wait_for, wait_until, wait_until_stable};
 pub(crate) use wire::{Arrival, CpuPin, Offload, Wire, format_mac, parse_mac};

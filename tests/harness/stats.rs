@@ -33,6 +33,7 @@ pub(crate) struct Pair {
     pub(crate) fast: Directions,
     pub(crate) slow: BTreeMap<String, u64>,
     pub(crate) slow_frames: BTreeMap<String, u64>,
+    pub(crate) slow_bytes: BTreeMap<String, u64>,
     pub(crate) state: String,
     pub(crate) datapath: String,
     /// Only where the datapath is XDP.
@@ -54,14 +55,17 @@ impl Pair {
     }
 
     /// What is inconsistent in its counters by themselves: every packet is counted exactly once.
-    fn imbalance(&self) -> Option<String> {
-        let Self { name, tx, rx, fast, slow, slow_frames, .. } = self;
+    pub(crate) fn imbalance(&self) -> Option<String> {
+        let Self { name, tx, rx, fast, slow, slow_frames, slow_bytes, .. } = self;
         let packets = fast.tx.packets + slow.values().sum::<u64>();
         let frames = fast.tx.frames + slow_frames.values().sum::<u64>();
+        let bytes = fast.tx.bytes + slow_bytes.values().sum::<u64>();
         let wrong = if tx.packets != packets {
             format!("{} packets sent, {packets} fast and slow", tx.packets)
         } else if tx.frames != frames {
             format!("{} frames sent, {frames} fast and slow", tx.frames)
+        } else if tx.bytes != bytes {
+            format!("{} bytes sent, {bytes} fast and slow", tx.bytes)
         } else if rx.frames < fast.rx.frames || rx.packets < fast.rx.packets {
             format!("received {rx:?}, of which fast {:?}", fast.rx)
         } else {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+use vethpath_common::NO_PAIR;
+
 use super::{
     Error, agent as agents,
     announce::announce,
@@ -15,7 +17,7 @@ use crate::{
     datapath::{self, Counters, Pins},
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
-    state::{self, AgentLock, Directory, Occupants, Record, test_hooks},
+    state::{self, AgentLock, Counts, Directory, Occupants, Record, Unseen, test_hooks},
     topology::{Bridge, Datapath, IfName, NsName, Place, Topology},
 };
 
@@ -156,7 +158,7 @@ pub(super) async fn converge(
 }
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have
-/// been another pair's.
+/// been another pair's. What other pairs sent to that one, or received from it, stays counted.
 fn clear_counters(plan: &Plan, topology: &Topology, former: &[Topology]) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let mut pairs: BTreeSet<u32> = plan.new_pairs().map(|pair| pair.number).collect();
@@ -165,7 +167,9 @@ fn clear_counters(plan: &Plan, topology: &Topology, former: &[Topology]) -> Resu
     pairs.extend(new.into_iter().flat_map(|range| range.former..=range.last()));
     // An incomplete set of maps, as after a kill, is recreated later in this run.
     if datapath::is_complete(&pins, &[]) {
-        Counters::open(&pins)?.forget(&pairs)?;
+        let directory = Directory::of(&topology.lab);
+        Counts::move_away(&directory, &mut Counters::open(&pins)?, &pairs, NO_PAIR)?;
+        Unseen::forget(&directory, &pairs)?;
     }
     Ok(())
 }

@@ -204,7 +204,7 @@ impl Counters {
     ///
     /// # Errors
     /// The kernel refuses a write.
-    pub fn forget(&mut self, pairs: &BTreeSet<u32>) -> Result<()> {
+    pub(super) fn forget(&mut self, pairs: &BTreeSet<u32>) -> Result<()> {
         if pairs.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! Moves the counts of ports that have left to one number, so that their own numbers can be given to other ports.
+//! Moves the counts of ports that have left, or of pairs that are gone, to one number, so that their own numbers can be
+//! given to others.
 //!
 //! Counts are in several maps, and a process may be killed between two writes. So the values that the maps hold
 //! afterwards are computed first, and recorded. Completing a move twice is the same as once.

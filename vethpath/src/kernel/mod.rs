@@ -5,6 +5,7 @@
 
 mod adoptions;
 pub mod announce;
+pub mod backlog;
 mod bpf_program;
 pub mod bpffs;
 mod bridge;

@@ -31,12 +31,14 @@ pub(crate) fn stats() -> Stats {
         fast: Directions { tx: count(1_234_549), rx: count(1_234_549) },
         slow: [("arp", 2), ("group", 9), ("lease", 1), ("nd", 4), ("unseen", 2)].into(),
         slow_frames: [("arp", 2), ("group", 9), ("lease", 1), ("nd", 4), ("unseen", 2)].into(),
+        slow_bytes: [("arp", 200), ("group", 900), ("lease", 100), ("nd", 400), ("unseen", 200)].into(),
     };
     let slow = Traffic {
         tx: count(1_000),
         rx: count(12),
         slow: [("port", 1_000)].into(),
         slow_frames: [("port", 1_000)].into(),
+        slow_bytes: [("port", 100_000)].into(),
         ..Traffic::default()
     };
     let pair = |number: u8, traffic, state| Pair {

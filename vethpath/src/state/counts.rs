@@ -1,9 +1,10 @@
-//! The lock on a lab's counts, and the move of counts of ports that have left.
+//! The lock on a lab's counts, and the move of counts of ports that have left and of pairs that are gone.
 //!
 //! A reader of the counters holds the lock shared, so that no count is moved meanwhile. The move that is under way is in
 //! the file: whoever finds one there, after a kill, completes it.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::{self, Seek, Write},
     thread,
@@ -18,10 +19,10 @@ use nix::{
 use super::{Directory, test_hooks};
 use crate::{
     datapath::{Counters, Fold},
-    kernel::{Context, Result, files},
+    kernel::{Context, Error, Result, files},
 };
 
-/// How long a reader waits for a move of counts, which takes some milliseconds.
+/// How long readers and moves of counts wait for each other. Either takes some milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The interval between two attempts.
@@ -53,13 +54,40 @@ impl Counts {
                 None => thread::sleep(INTERVAL),
             }
         }
-        Err(io::Error::from(io::ErrorKind::TimedOut)).doing("lock", directory.counts().display()).map_err(
-            |error| {
-                error.with_hint(
-                    "the lab's agent moves counts and was stopped: let it go on (SIGCONT), or end it",
-                )
-            },
-        )
+        let hint = "the lab's agent or `up` moves counts and was stopped: let it go on (SIGCONT), or end it";
+        Err(Self::late(directory, hint))
+    }
+
+    /// Moves all counts of pairs that are gone to a number that no pair has, after a move that a killed process has left.
+    /// No program may count for them any more. So what others sent them, and received from them, stays counted.
+    ///
+    /// # Errors
+    /// Another process reads or moves counts until a timeout of two seconds, a file operation fails, or the kernel refuses
+    /// a read or a write.
+    pub fn move_away(
+        directory: &Directory,
+        counters: &mut Counters,
+        pairs: &BTreeSet<u32>,
+        into: u32,
+    ) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(mut counts) = Self::for_moving(directory)? {
+                counts.complete(counters)?;
+                return match counters.fold(pairs, into)? {
+                    Some(fold) => counts.apply(&fold, counters),
+                    None => Ok(()),
+                };
+            }
+            thread::sleep(INTERVAL);
+        }
+        let hint = "a command that reads the lab's counts was stopped: let it go on (SIGCONT), or end it";
+        Err(Self::late(directory, hint))
+    }
+
+    fn late(directory: &Directory, hint: &'static str) -> Error {
+        let path = directory.counts().display().to_string();
+        Error::new("lock", path, io::ErrorKind::TimedOut.into()).with_hint(hint)
     }
 
     /// Locks the counts of a lab to move some. `None` if another process holds the lock.

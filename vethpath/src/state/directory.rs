@@ -118,6 +118,12 @@ impl Directory {
         self.path.join("guests.new")
     }
 
+    /// What no program counted: see [`Unseen`](super::Unseen).
+    #[must_use]
+    pub fn unseen(&self) -> PathBuf {
+        self.path.join("unseen")
+    }
+
     /// The lock on the counts of the lab: see [`Counts`](super::Counts).
     #[must_use]
     pub fn counts(&self) -> PathBuf {

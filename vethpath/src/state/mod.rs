@@ -10,6 +10,7 @@ mod lock;
 mod occupants;
 mod record;
 pub(crate) mod test_hooks;
+mod unseen;
 
 pub use counts::Counts;
 pub use directory::{
@@ -21,6 +22,7 @@ pub use journal::{Journal, Saved};
 pub use lock::{AgentLock, LabLock, Measuring};
 pub use occupants::Occupants;
 pub use record::{AdoptedAt, History, Record};
+pub use unseen::Unseen;
 
 use thiserror::Error;
 

@@ -2,28 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vethpath_common::{PairCounters, Reason};
+use vethpath_common::{NO_PAIR, PairCounters, Reason};
 
 use super::{
     AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Traffic, Trunk, account,
     apart,
     ends::{AtPort, Counted, counted},
     guests::guests,
-    seen,
+    unseen,
 };
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{Counters, Matrix, Pins},
-    kernel::{Error, LinkFacts, Result, rcu},
-    state::{Counts, Directory},
+    kernel::{Error, LinkFacts, Result, backlog, rcu},
+    state::{Counts, Directory, Unseen},
     topology::{self, Datapath, IfName, Topology},
 };
 
-/// The maximum number of reads of the programs' counters, while frames in transit are still being counted.
-const MOST_READS: usize = 5;
-
-/// The name of all guest ports that have left.
+/// The name of all guest ports that have left, and that of all pairs that are gone.
 const FORMER: &str = "former guests";
+const FORMER_PAIRS: &str = "former pairs";
 
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
 /// without maps, and without some ports or namespaces.
@@ -37,26 +35,33 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
     let guests = guests(topology, &pins)?;
+    let directory = Directory::of(&topology.lab);
+    let known = Unseen::read(&directory);
     let pairs = topology.pairs.iter().zip(&inner).map(|(pair, inner)| Counting {
         number: pair.number,
         inner: inner.as_ref(),
         is_xdp: pair.datapath == Datapath::Xdp,
+        known: known.of(pair.number),
     });
     let others = guests.iter().map(|guest| Counting {
         number: guest.number,
         inner: guest.inner.as_ref(),
         is_xdp: false,
+        known: (0, 0),
     });
     // The counts of a port that has just left are not moved yet.
     let listed: BTreeSet<u32> = guests.iter().map(|guest| guest.number).collect();
     let left = topology.guests.into_iter().flat_map(|range| range.former..=range.last());
     let left = left.filter(|number| !listed.contains(number));
-    let left = left.map(|number| Counting { number, inner: None, is_xdp: false });
+    let left = left.map(|number| Counting { number, inner: None, is_xdp: false, known: (0, 0) });
     let counting: Vec<Counting<'_>> = pairs.chain(others).chain(left).collect();
-    let counters = match &maps {
+    let (counters, is_certain) = match &maps {
         Some(maps) => counters(&counting, maps)?,
-        None => vec![PairCounters::default(); counting.len()],
+        None => (vec![PairCounters::default(); counting.len()], false),
     };
+    if is_certain {
+        keep_unseen(&directory, &counting[..topology.pairs.len()], &counters);
+    }
     let (of_pairs, others) = counters.split_at(topology.pairs.len());
     let (of_guests, of_former) = others.split_at(guests.len());
     let pair = |name: String, port: &IfName, bridge: &IfName, state: State, traffic: Traffic| Pair {
@@ -73,7 +78,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     };
     let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(of_pairs));
     let pairs = parts.map(|(declared, ((inner, port), counters))| {
-        let traffic = account(inner.as_ref(), counters, lost(port));
+        let traffic = account(inner.as_ref(), counters, lost(port), known.of(declared.number));
         let topology::Pair { bridge, datapath, .. } = declared;
         Pair {
             datapath: *datapath,
@@ -82,7 +87,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         }
     });
     let others = guests.iter().zip(of_guests).map(|(guest, counters)| {
-        let traffic = account(guest.inner.as_ref(), counters, Lost::default());
+        let traffic = account(guest.inner.as_ref(), counters, Lost::default(), (0, 0));
         let state = view.guest_state(&guest.name);
         let behind = guest.behind.clone();
         Pair { guest: true, behind, ..pair(guest.name.clone(), &guest.port, &guest.bridge, state, traffic) }
@@ -90,7 +95,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let pairs: Vec<Pair> = pairs.chain(others).collect();
     let former = topology.guests.filter(|_| maps.is_some()).map(|_| {
         let all = of_former.iter().fold(PairCounters::default(), |sum, one| sum.plus(one));
-        account(None, &all, Lost::default())
+        account(None, &all, Lost::default(), (0, 0))
     });
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
     let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();
@@ -112,12 +117,9 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     Ok(Stats { lab: topology.lab.clone(), pairs, former, trunks: trunks.collect(), agent: view.agent })
 }
 
-/// Locks the counts of a lab that has or had guest ports, so that none is moved while they are read.
+/// Locks the counts of a lab that has maps, so that none is moved while they are read.
 fn lock(topology: &Topology, maps: Option<&mut Counters>) -> Result<Option<Counts>> {
-    match (topology.guests, maps) {
-        (Some(_), Some(maps)) => Counts::for_reading(&Directory::of(&topology.lab), maps),
-        _ => Ok(None),
-    }
+    maps.map_or(Ok(None), |maps| Counts::for_reading(&Directory::of(&topology.lab), maps))
 }
 
 /// A pair or a guest port whose counters are read.
@@ -125,6 +127,15 @@ struct Counting<'a> {
     number: u32,
     inner: Option<&'a LinkFacts>,
     is_xdp: bool,
+    /// Frames and bytes that are known to be unseen.
+    known: (u64, u64),
+}
+
+impl Counting<'_> {
+    /// Its unseen frames and bytes, if they are more than what is known.
+    fn more_unseen(&self, counters: &PairCounters) -> Option<(u64, u64)> {
+        Some(unseen(self.inner, counters, self.known)).filter(|unseen| *unseen != self.known)
+    }
 }
 
 /// Frames that XDP lost. A frame from the namespace is counted at the inner end if the port's ring was full, and at
@@ -146,44 +157,42 @@ fn lost(port: &AtPort) -> Lost {
     Lost { redirected, refused: port.refused.saturating_sub(redirected) }
 }
 
-/// The programs' counters, in this order.
+/// The programs' counters, in this order, and whether what they do not count is certainly unseen.
 ///
-/// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between is
-/// counted as unseen. During an RCU grace period each CPU passes its frames in transit to the programs. So wait for
-/// one, and repeat as long as the number of unseen frames decreases.
-fn counters(counting: &[Counting<'_>], maps: &Counters) -> Result<Vec<PairCounters>> {
+/// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between looks like an
+/// unseen one. So if more frames are unseen than is known, this waits until those in between have been through the
+/// programs, and reads again.
+fn counters(counting: &[Counting<'_>], maps: &Counters) -> Result<(Vec<PairCounters>, bool)> {
     let read = || {
         let matrix = maps.matrix()?;
         let mut counters = maps.of_all(counting.iter().map(|one| one.number), &matrix)?;
         for (one, counters) in counting.iter().zip(&mut counters) {
             if let Some(inner) = one.inner.filter(|_| one.is_xdp) {
-                *counters = apart(*counters, inner.sent.0);
+                *counters = apart(*counters, inner.sent.0, one.known.0);
             }
         }
         Ok::<_, Error>(counters)
     };
-    let mut counters = read()?;
-    let mut missing = unseen(counting, &counters);
-    for _ in 1..MOST_READS {
-        if missing == 0 {
-            break;
-        }
-        rcu::grace_period();
-        counters = read()?;
-        let before = std::mem::replace(&mut missing, unseen(counting, &counters));
-        if missing >= before {
-            break;
-        }
+    let counters = read()?;
+    let has_more = counting.iter().zip(&counters).any(|(one, counters)| one.more_unseen(counters).is_some());
+    if !has_more {
+        return Ok((counters, true));
     }
-    Ok(counters)
+    let are_taken = backlog::wait_until_taken();
+    rcu::grace_period();
+    Ok((read()?, are_taken))
 }
 
-/// The number of frames that the kernel counted and no program did.
-fn unseen(counting: &[Counting<'_>], counters: &[PairCounters]) -> u64 {
-    let of = |(one, counters): (&Counting<'_>, &PairCounters)| {
-        one.inner.map_or(0, |link| link.sent.0.saturating_sub(seen(counters).frames))
-    };
-    counting.iter().zip(counters).map(of).sum()
+/// Keeps the unseen frames of pairs for later readings. Without that, they would only be less exact under traffic.
+fn keep_unseen(directory: &Directory, pairs: &[Counting<'_>], counters: &[PairCounters]) {
+    let more = pairs.iter().zip(counters);
+    let more = more.filter_map(|(pair, counters)| Some((pair.number, pair.more_unseen(counters)?)));
+    let more: Vec<_> = more.collect();
+    if !more.is_empty()
+        && let Err(error) = Unseen::raise(directory, &more)
+    {
+        log::debug!("{error}");
+    }
 }
 
 /// Reads the traffic matrix of a lab. It is empty if there are no maps.
@@ -202,6 +211,7 @@ pub fn matrix(topology: &Topology) -> Result<Flows> {
         counted_pairs(topology).map(|(counter, pair)| (counter, pair.name())).collect();
     names.extend(guests(topology, &pins)?.into_iter().map(|guest| (guest.number, guest.name)));
     names.extend(topology.guests.map(|range| (range.former, FORMER.to_owned())));
+    names.insert(NO_PAIR, FORMER_PAIRS.to_owned());
     for (key, count) in counters.matrix()?.cells() {
         if let (Some(from), Some(to)) = (names.get(&key.from), names.get(&key.to)) {
             flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });

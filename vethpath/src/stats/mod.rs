@@ -11,7 +11,7 @@ mod ends;
 mod guests;
 mod model;
 
-pub use account::{Lost, UNSEEN, account, apart, seen};
+pub use account::{Lost, UNSEEN, account, apart, seen, unseen};
 pub use agent::{Agent, AgentView, State};
 pub use collect::{collect, matrix};
 pub(crate) use ends::place_exists;

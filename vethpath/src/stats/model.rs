@@ -61,7 +61,7 @@ pub struct Directions {
 }
 
 /// The traffic of one pair. `tx.packets` always equals `fast.tx.packets` plus the sum of `slow`. The same holds for
-/// frames with `slow_frames`.
+/// frames with `slow_frames`, and for bytes with `slow_bytes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// Sent by the namespace.
@@ -74,6 +74,8 @@ pub struct Traffic {
     pub slow: BTreeMap<&'static str, u64>,
     /// The same in frames.
     pub slow_frames: BTreeMap<&'static str, u64>,
+    /// The same in bytes.
+    pub slow_bytes: BTreeMap<&'static str, u64>,
 }
 
 /// Fewer slow packets than that say nothing.

@@ -20,6 +20,7 @@ const LONGEST: &[&str] = &[
     "scale::",
     "hazards::state::ageing::",
     "faults::",
+    "exactness::",
     "oracle::detection::",
     "oracle::generated",
     "hazards::delivery::losses::",

@@ -6,15 +6,16 @@
 //!
 //! | figure | value |
 //! |---|---|
-//! | `tx.frames` | the larger of the kernel's and the programs' count |
+//! | `tx.frames` | the programs' count and the unseen frames: the larger of the kernel's and the programs' count |
 //! | `tx.packets` | `tx.frames`, plus the additional segments of GSO frames that the programs counted |
-//! | `slow` | the programs' counts by reason, and [`UNSEEN`] for frames that no program counted |
+//! | `slow` | the programs' counts by reason, and [`UNSEEN`]: by how much the kernel's count is or was larger |
 //! | `rx.frames` | the larger of the kernel's count and the fast path's count less drops |
 //! | `rx.packets` | `rx.frames`, plus the additional segments of the fast path's GSO frames |
-//! | bytes | the larger of the kernel's and the programs' count |
+//! | bytes | likewise |
 //!
 //! The kernel's counters are read before the programs'. A frame in transit between the two reads makes the
-//! programs' count the larger one, and is never taken for lost.
+//! programs' count the larger one, and is never taken for lost. It also hides an unseen one, which an earlier reading may
+//! have found.
 
 use vethpath_common::{PairCounters, Reason};
 
@@ -40,13 +41,21 @@ pub struct Lost {
     pub refused: u64,
 }
 
+/// Frames and bytes that the kernel counted at the inner end and no program did, but not fewer than the `known` ones that
+/// an earlier reading found.
+#[must_use]
+pub fn unseen(inner: Option<&LinkFacts>, counters: &PairCounters, known: (u64, u64)) -> (u64, u64) {
+    let (sent, seen) = (inner.map_or((0, 0), |link| link.sent), seen(counters));
+    (sent.0.saturating_sub(seen.frames).max(known.0), sent.1.saturating_sub(seen.bytes).max(known.1))
+}
+
 /// The programs' counts of a pair that sends by XDP. Its stack sends one frame for each packet. GRO at the port may
 /// merge frames that XDP passed to the bridge, before the tc program counts them as one. Such frames are counted
-/// separately again, as far as the kernel `sent` more frames than the programs counted. The rest may be GSO frames
-/// from before the pair was on XDP.
+/// separately again, as far as the kernel `sent` more frames than the programs counted, apart from those `known` to be
+/// unseen. The rest may be GSO frames from before the pair was on XDP.
 #[must_use]
-pub fn apart(mut counters: PairCounters, sent: u64) -> PairCounters {
-    let mut missing = sent.saturating_sub(seen(&counters).frames);
+pub fn apart(mut counters: PairCounters, sent: u64, known: u64) -> PairCounters {
+    let mut missing = sent.saturating_sub(seen(&counters).frames).saturating_sub(known);
     for count in counters.slow.iter_mut().chain([&mut counters.fast_tx]) {
         let more = count.packets.saturating_sub(count.frames).min(missing);
         count.frames += more;
@@ -68,16 +77,18 @@ fn without(redirected: vethpath_common::Count, lost: u64) -> vethpath_common::Co
     }
 }
 
-/// The account of a pair from the kernel's counters of its inner end, the programs' counters and the frames lost on
-/// the way to it. `inner` is `None` if the inner end is gone, and its counters with it.
+/// The account of a pair from the kernel's counters of its inner end, the programs' counters, the frames lost on the way
+/// to it, and the frames and bytes that an earlier reading found to be unseen. `inner` is `None` if the inner end is gone,
+/// and its counters with it.
 ///
 /// A GSO frame that the namespace received by the slow path counts as one packet, since no program runs where it
 /// arrives.
 #[must_use]
-pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -> Traffic {
-    let (sent, received) = inner.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
+pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost, known: (u64, u64)) -> Traffic {
+    let received = inner.map_or((0, 0), |link| link.received);
     let seen = seen(counters);
-    let tx = joined(sent, seen);
+    let (frames, bytes) = unseen(inner, counters, known);
+    let tx = Count::from(seen).plus(Count { frames, packets: frames, bytes });
     let came = without(counters.fast_rx, lost.redirected);
     // Refused frames may have been redirected ones too. `at_most` below limits the fast path's count to the total.
     let rx = joined(received, without(came, lost.refused));
@@ -87,17 +98,20 @@ pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -
         fast: Directions { tx: counters.fast_tx.into(), rx: Count::from(came).at_most(rx) },
         ..Traffic::default()
     };
-    let mut slow = |reason, frames, packets| {
-        if packets > 0 {
-            traffic.slow.insert(reason, packets);
-            traffic.slow_frames.insert(reason, frames);
+    let by_reason =
+        Reason::ALL.into_iter().zip(&counters.slow).map(|(reason, count)| (reason.name(), *count));
+    let unseen = vethpath_common::Count { frames, packets: frames, bytes };
+    for (reason, count) in by_reason.chain([(UNSEEN, unseen)]) {
+        for (slow, amount) in [
+            (&mut traffic.slow, count.packets),
+            (&mut traffic.slow_frames, count.frames),
+            (&mut traffic.slow_bytes, count.bytes),
+        ] {
+            if amount > 0 {
+                slow.insert(reason, amount);
+            }
         }
-    };
-    for (reason, count) in Reason::ALL.into_iter().zip(&counters.slow) {
-        slow(reason.name(), count.frames, count.packets);
     }
-    let unseen = tx.frames - seen.frames;
-    slow(UNSEEN, unseen, unseen);
     traffic
 }
 
