@@ -29,6 +29,7 @@ mod namespaces;
 mod oracle;
 mod programs;
 mod raw_frames;
+mod round_trips;
 mod scale;
 mod security;
 mod segments;

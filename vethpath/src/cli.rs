@@ -162,8 +162,11 @@ pub enum Command {
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
         /// Show a matrix of fast packets by sender and receiver.
-        #[arg(long, conflicts_with = "watch")]
+        #[arg(long, conflicts_with_all = ["watch", "rtt"])]
         matrix: bool,
+        /// Show round-trip times of the TCP connections between hosts of the lab.
+        #[arg(long)]
+        rtt: bool,
     },
     /// Show the events of a lab: each change of its state.
     Events(EventsArgs),

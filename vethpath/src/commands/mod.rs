@@ -74,7 +74,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Man => rendered(out, |text| clap_mangen::Man::new(Cli::command()).render(text)),
         Command::Show { lab, json } => list::show(lab.lab.as_deref(), json.json, out),
         Command::Stats { lab, json, matrix: true, .. } => stats::matrix(lab.lab.as_deref(), json.json, out),
-        Command::Stats { lab, json, watch, .. } => stats::run(lab.lab.as_deref(), json.json, watch, out),
+        Command::Stats { lab, json, watch, rtt, .. } => {
+            stats::run(lab.lab.as_deref(), json.json, watch, rtt, out)
+        }
     };
     match done {
         Ok(exit) => exit.into(),

@@ -16,7 +16,7 @@ use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
     kernel::home::Intent,
     output,
-    stats::{self, AgentView, Stats, collect, rates},
+    stats::{self, AgentView, Stats, collect, rates, round_trips},
     topology::LabName,
 };
 
@@ -32,13 +32,20 @@ pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit
 }
 
 /// Prints the account of a lab once. With `watch`, repeats at that interval in seconds until interrupted.
-pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
+/// With `rtt`, the round-trip times of TCP connections are read too.
+pub fn run(
+    lab: Option<&str>,
+    json: bool,
+    watch: Option<u64>,
+    rtt: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
     let (lab, _) = labs::named(lab)?;
     labs::enter(&lab, Intent::Read)?;
     if let Some(seconds) = watch {
-        return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), out));
+        return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), rtt, out));
     }
-    let account = account(&lab)?;
+    let account = account(&lab, rtt)?;
     let printed = if json { output::json(&account, out) } else { output::stats(&account, None, out) };
     printed.map_err(Failure::output)?;
     Ok(Exit::Done)
@@ -46,17 +53,22 @@ pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Writ
 
 /// The account of a lab, which must be up. The agent is queried while the record is read, since both take long in a
 /// large lab.
-fn account(lab: &LabName) -> Result<Stats, Failure> {
+fn account(lab: &LabName, rtt: bool) -> Result<Stats, Failure> {
     thread::scope(|scope| {
         let view = scope.spawn(|| AgentView::of(lab));
         let record = labs::record_of(lab);
         let view = view.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok(collect(&record?.topology, view)?)
+        let topology = record?.topology;
+        let mut account = collect(&topology, view)?;
+        if rtt {
+            account.add_round_trips(round_trips(&topology, &topology.pairs.iter().collect::<Vec<_>>())?);
+        }
+        Ok(account)
     })
 }
 
 /// Repeats the account. An interrupt ends it with success. If the lab goes down, the error is that it is not up.
-async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn follow(lab: &LabName, period: Duration, rtt: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut tick = interval(period);
@@ -69,7 +81,7 @@ async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<
             _ = interrupt.recv() => return Ok(Exit::Done),
             _ = tick.tick() => {}
         }
-        let account = account(lab)?;
+        let account = account(lab, rtt)?;
         let now = Instant::now();
         let growth = match &last {
             Some((then, before)) => rates(before, &account, now.duration_since(*then)),

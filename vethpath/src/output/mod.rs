@@ -3,6 +3,7 @@
 pub mod bench;
 mod events;
 mod format;
+mod round_trips;
 #[cfg(test)]
 pub(crate) mod samples;
 mod show;

@@ -51,6 +51,7 @@ pub(crate) fn stats() -> Stats {
         traffic,
         dropped: None,
         mostly_slow: None,
+        rtt: None,
         state,
     };
     Stats {

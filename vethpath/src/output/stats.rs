@@ -10,6 +10,7 @@ use vethpath_common::Reason;
 use super::{
     format::{Column, GLUE, grouped, headline, percent, render, short},
     printable,
+    round_trips::round_trips,
 };
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
@@ -37,6 +38,7 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
         out.write_all(dropped(&stats.pairs).as_bytes())?;
         out.write_all(mostly_slow(&stats.pairs).as_bytes())?;
         out.write_all(former(stats.former.as_ref()).as_bytes())?;
+        out.write_all(round_trips(&stats.pairs).as_bytes())?;
     }
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }

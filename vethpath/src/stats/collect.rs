@@ -74,6 +74,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         mostly_slow: traffic.mostly_slow().filter(|_| state == State::Armed).map(Reason::name),
         traffic,
         dropped: None,
+        rtt: None,
         state,
     };
     let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(of_pairs));

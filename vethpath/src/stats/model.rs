@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use vethpath_common::Reason;
 
-use super::{Agent, State};
+use super::{Agent, RoundTrips, State};
 use crate::topology::{Datapath, IfName, LabName};
 
 /// An amount of traffic in one direction.
@@ -134,6 +134,10 @@ pub struct Pair {
     /// Of an armed pair: the reason why nearly all of its packets were slow nevertheless, if they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mostly_slow: Option<&'static str>,
+    /// The round-trip times of its TCP connections to other hosts of the lab, if they were asked for. Empty for a guest
+    /// port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt: Option<Vec<RoundTrips>>,
 }
 
 /// The traffic of a trunk, from its first end's side: `tx` left by `port`.
@@ -172,6 +176,15 @@ pub struct Stats {
     pub former: Option<Traffic>,
     /// Its trunks, in the file's order.
     pub trunks: Vec<Trunk>,
+}
+
+impl Stats {
+    /// Adds the round-trip times of its pairs: see [`round_trips`](super::round_trips).
+    pub fn add_round_trips(&mut self, mut times: BTreeMap<String, Vec<RoundTrips>>) {
+        for pair in &mut self.pairs {
+            pair.rtt = Some(times.remove(&pair.name).unwrap_or_default());
+        }
+    }
 }
 
 /// Traffic from one pair to another.
