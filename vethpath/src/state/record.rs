@@ -178,9 +178,14 @@ impl Record {
             version: u32,
         }
         let record = serde_json::from_slice::<Self>(line);
-        match serde_json::from_slice(line) {
-            Ok(Versioned { version }) if version != VERSION => Err(BadRecord::Version(version)),
-            _ => record.map_err(|error| BadRecord::Malformed(error.to_string())),
+        // A large record takes milliseconds: it is read once more only if that may explain the error.
+        let version = match &record {
+            Ok(record) => record.version,
+            Err(_) => serde_json::from_slice(line).map_or(VERSION, |Versioned { version }| version),
+        };
+        match record {
+            _ if version != VERSION => Err(BadRecord::Version(version)),
+            record => record.map_err(|error| BadRecord::Malformed(error.to_string())),
         }
     }
 }
