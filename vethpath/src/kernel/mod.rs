@@ -29,6 +29,7 @@ pub mod netns;
 pub mod occupants;
 pub mod packet_sockets;
 pub mod pool;
+pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod rcu;
