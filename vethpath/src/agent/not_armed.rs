@@ -111,6 +111,44 @@ pub enum NotArmed {
 }
 
 impl NotArmed {
+    /// One word for it, of a fixed list. It is a label of the lab's metrics, and stays the same in later versions.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotWanted => "datapath",
+            Self::TooManyGuests => "too-many-guests",
+            Self::NoPort => "no-port",
+            Self::NoInnerEnd => "no-inner-end",
+            Self::NoProcess => "no-process",
+            Self::NotAttached => "not-attached",
+            Self::Down(_) => "down",
+            Self::OffBridge => "off-bridge",
+            Self::NotForwarding(_) => "not-forwarding",
+            Self::PortFlag(_) => "port-flag",
+            Self::Unknown { .. } => "unknown-attribute",
+            Self::BridgeOption(_) => "bridge-option",
+            Self::Promiscuous => "promiscuous",
+            Self::Qdisc(_) => "qdisc",
+            Self::ForeignProgram => "foreign-program",
+            Self::Unread => "unread",
+            Self::Flooding => "flooding",
+            Self::PacketSocket => "packet-socket",
+            Self::Rule(_) => "rule",
+            Self::Unreadable(_) => "unreadable",
+            Self::TwoNamespaces => "two-namespaces",
+            Self::Loop => "loop",
+            Self::Offloads => "offloads",
+            Self::Multiqueue => "multiqueue",
+            Self::GsoLimits => "gso-limits",
+            Self::Xdp => "xdp",
+            Self::XdpNotAttached => "xdp-not-attached",
+            Self::XdpTakesNone => "xdp-takes-none",
+            Self::XdpMissed => "xdp-missed",
+            Self::TxOffloads => "tx-offloads",
+            Self::Losing => "losing",
+        }
+    }
+
     /// Whether it is likely to pass by itself within moments of `up`.
     #[must_use]
     pub fn is_passing(&self) -> bool {

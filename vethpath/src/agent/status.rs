@@ -128,6 +128,10 @@ pub struct Status {
     /// The guest ports, by namespace and ifindex.
     #[serde(default)]
     pub guests: Vec<GuestStatus>,
+    /// Of pairs, trunks and guest ports that are not armed, by name: the word for the reason
+    /// ([`NotArmed::word`]).
+    #[serde(default)]
+    pub words: BTreeMap<String, String>,
 }
 
 /// What the status is computed from.
@@ -156,6 +160,7 @@ impl View<'_> {
         let text = |state: Option<NotArmed>| state.map(|reason| reason.to_string());
         // An interface that the file sets down stays down.
         let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
+        let guests: Vec<_> = self.namespaces.iter().flat_map(|domain| self.guests(domain)).collect();
         let is_missed = |counter| pair_state(counter) == Some(NotArmed::XdpMissed);
         Status {
             pid: std::process::id(),
@@ -184,24 +189,32 @@ impl View<'_> {
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
                 .collect(),
             drops: self.drops.clone(),
-            guests: self.namespaces.iter().flat_map(|domain| self.guests(domain)).collect(),
+            words: pairs()
+                .map(|(counter, pair)| (pair.name(), pair_state(counter)))
+                .chain(
+                    numbered_trunks(self.topology).map(|(number, trunk)| (trunk.name(), trunk_state(number))),
+                )
+                .chain(guests.iter().map(|(guest, state)| (guest.name.clone(), state.clone())))
+                .filter_map(|(name, state)| Some((name, state?.word().to_owned())))
+                .collect(),
+            guests: guests.into_iter().map(|(guest, _)| guest).collect(),
         }
     }
 
-    fn guests(&self, domain: &BridgeNetns) -> Vec<GuestStatus> {
+    fn guests(&self, domain: &BridgeNetns) -> Vec<(GuestStatus, Option<NotArmed>)> {
         let (layout, facts) = domain.known();
         let status = |guest: &LabPort| {
             let port = facts.link_of(guest)?;
-            Some(GuestStatus {
+            let state = self.state(self.maps.ports().guests.get(&(layout.domain, port.ifindex)));
+            let status = GuestStatus {
                 name: guest_name(domain.place(), &guest.bridge, &guest.port),
                 port: guest.port.clone(),
                 bridge: guest.bridge.clone(),
                 number: guest.counter,
                 ends: ends(domain.place(), port)?,
-                reason: self
-                    .state(self.maps.ports().guests.get(&(layout.domain, port.ifindex)))
-                    .map(|reason| reason.to_string()),
-            })
+                reason: state.as_ref().map(ToString::to_string),
+            };
+            Some((status, state))
         };
         layout.guests().filter_map(status).collect()
     }
@@ -402,6 +415,7 @@ mod tests {
             trunks: BTreeMap::new(),
             drops: BTreeSet::new(),
             guests: Vec::new(),
+            words: BTreeMap::new(),
         };
         let text = serde_json::to_string(&status).unwrap();
         let slow = thread::spawn(move || {

@@ -394,6 +394,7 @@ mod tests {
             trunks: BTreeMap::new(),
             drops: BTreeSet::new(),
             guests: Vec::new(),
+            words: BTreeMap::new(),
             ports,
         }
     }

@@ -92,6 +92,7 @@ struct Reply {
     trunks: States,
     ends: BTreeMap<String, Ends>,
     guests: States,
+    words: BTreeMap<String, String>,
 }
 
 /// An agent's status and reply.
@@ -110,7 +111,8 @@ impl AgentView {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::query(&Directory::of(lab).socket()) {
             Ok(status) => {
-                let status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, .. } = status;
+                let status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, words, .. } =
+                    status;
                 let guests = status.guests.into_iter().map(|guest| (guest.name, guest.reason)).collect();
                 Self {
                     agent: Agent {
@@ -121,7 +123,7 @@ impl AgentView {
                         capabilities,
                         drops,
                     },
-                    reply: Ok(Reply { pairs: ports, trunks, ends, guests }),
+                    reply: Ok(Reply { pairs: ports, trunks, ends, guests, words }),
                 }
             }
             Err(error) => Self { agent: Agent::silent(lease_left_ms), reply: Err(silence(&error)) },
@@ -154,6 +156,13 @@ impl AgentView {
     #[must_use]
     pub fn knows_guest(&self, name: &str) -> bool {
         self.reply.as_ref().is_ok_and(|reply| reply.guests.contains_key(name))
+    }
+
+    /// One word for why each pair, trunk and guest port is not armed, by name, as the agent has them. None if it does not
+    /// reply.
+    #[must_use]
+    pub fn words(&self) -> BTreeMap<String, String> {
+        self.reply.as_ref().map(|reply| reply.words.clone()).unwrap_or_default()
     }
 
     /// The ends of a pair as the agent last saw them. `None` if the pair's bridge was in another namespace then:
