@@ -94,6 +94,19 @@ impl Directory {
         self.path.join("agent.lock")
     }
 
+    /// The lock file of the process that reads the lab's metrics. It contains the pids of that process and of the one that
+    /// serves them, and the address.
+    #[must_use]
+    pub fn metrics_lock(&self) -> PathBuf {
+        self.path.join("metrics.lock")
+    }
+
+    /// The log of these processes.
+    #[must_use]
+    pub fn metrics_log(&self) -> PathBuf {
+        self.path.join("metrics.log")
+    }
+
     /// The lock file that a `bench` holds while it measures.
     #[must_use]
     pub fn bench_lock(&self) -> PathBuf {

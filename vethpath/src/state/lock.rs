@@ -1,11 +1,14 @@
-//! Locks: one process that changes a lab, and one agent for each lab. A `bench`, which detaches and attaches programs
-//! several times a second, has a third.
+//! Locks: one process that changes a lab, and for each lab one agent and one reader of its metrics. A `bench`, which
+//! detaches and attaches programs several times a second, has one too.
 
 use std::{
+    fmt::Display,
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Seek, Write},
+    marker::PhantomData,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +22,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use serde::Serialize;
 
 use super::{Directory, Error, Result};
 use crate::{
@@ -26,8 +30,8 @@ use crate::{
     topology::LabName,
 };
 
-/// An upper bound for the digits of a pid.
-const MOST_DIGITS: u64 = 32;
+/// The longest text in a lock file in bytes: two pids and a socket address.
+const LONGEST: u64 = 128;
 
 /// How long to retry while another process probes the lock, or while its holder has not written a pid yet. Both are
 /// short, unless that process is not scheduled.
@@ -36,10 +40,10 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// The interval between two attempts.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long an agent may take to exit after SIGTERM.
+/// How long a daemon may take to exit after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long an agent may take to exit after SIGKILL. It may be blocked in the kernel on the RTNL lock, where it takes
+/// How long a daemon may take to exit after SIGKILL. It may be blocked in the kernel on the RTNL lock, where it takes
 /// no signal. Under great load that takes long.
 const KILL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -124,24 +128,67 @@ impl Error {
     }
 }
 
-/// Proof that this process is the lab's agent.
-pub struct AgentLock(Flock<File>);
+/// A process of a lab that runs until the lab is down, and holds a lock meanwhile.
+pub trait Daemon {
+    /// What it is, for messages.
+    const NAME: &'static str;
 
-impl AgentLock {
-    /// Takes the agent's lock; `None` if another agent holds it.
+    /// Its lock file. It begins with its pid.
+    fn lock_file(directory: &Directory) -> PathBuf;
+}
+
+/// The agent.
+pub struct Agent;
+
+impl Daemon for Agent {
+    const NAME: &'static str = "agent";
+
+    fn lock_file(directory: &Directory) -> PathBuf {
+        directory.agent_lock()
+    }
+}
+
+/// The process that reads the lab's metrics.
+pub struct Metrics;
+
+impl Daemon for Metrics {
+    const NAME: &'static str = "metrics";
+
+    fn lock_file(directory: &Directory) -> PathBuf {
+        directory.metrics_lock()
+    }
+}
+
+/// Proof that this process is the lab's agent.
+pub type AgentLock = DaemonLock<Agent>;
+
+/// Proof that this process reads the lab's metrics.
+pub type MetricsLock = DaemonLock<Metrics>;
+
+/// Proof that this process is a daemon of the lab.
+pub struct DaemonLock<D>(Flock<File>, PhantomData<D>);
+
+impl<D: Daemon> DaemonLock<D> {
+    /// Takes the lock; `None` if another process holds it.
     ///
     /// # Errors
     /// A file operation fails.
     pub fn acquire(directory: &Directory) -> Result<Option<Self>> {
-        let path = directory.agent_lock();
+        Self::acquire_and_write(directory, std::process::id())
+    }
+
+    /// Takes the lock, and writes a text that begins with the pid.
+    fn acquire_and_write(directory: &Directory, text: impl Display) -> Result<Option<Self>> {
+        let path = D::lock_file(directory);
         let deadline = Instant::now() + MOMENT;
         loop {
-            match Flock::lock(open(directory)?, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock) {
                 Ok(mut lock) => {
+                    let text = text.to_string();
                     lock.set_len(0)
-                        .and_then(|()| write!(*lock, "{}", std::process::id()))
+                        .and_then(|()| lock.write_all(text.as_bytes()))
                         .doing("write", path.display())?;
-                    return Ok(Some(Self(lock)));
+                    return Ok(Some(Self(lock, PhantomData)));
                 }
                 Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => thread::sleep(INTERVAL),
                 Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
@@ -154,37 +201,43 @@ impl AgentLock {
     #[must_use]
     pub fn is_current(&self, directory: &Directory) -> bool {
         let id = |found: fs::Metadata| (found.dev(), found.ino());
-        match (self.0.metadata().map(id), fs::metadata(directory.agent_lock()).map(id)) {
+        match (self.0.metadata().map(id), fs::metadata(D::lock_file(directory)).map(id)) {
             (Ok(held), Ok(there)) => held == there,
             (_, Err(error)) => error.kind() != ErrorKind::NotFound,
             (Err(_), _) => true,
         }
     }
 
-    /// The pid of the lab's agent, as the agent wrote it, if it is alive; it may be stopped or hang.
+    /// The pid of the daemon, as it wrote it, if it is alive; it may be stopped or hang.
     ///
     /// # Errors
     /// A file operation fails.
     pub fn holder(directory: &Directory) -> Result<Option<Pid>> {
+        Ok(Self::held(directory)?.map(|(pid, _)| pid))
+    }
+
+    /// The pid of the daemon, and the text in its lock file.
+    fn held(directory: &Directory) -> Result<Option<(Pid, String)>> {
         directory.check()?;
-        let path = directory.agent_lock();
+        let path = D::lock_file(directory);
         // A process can only have locked a regular file.
         if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
             return Ok(None);
         }
         let deadline = Instant::now() + MOMENT;
         loop {
-            match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
+            match Flock::lock(open(&path)?, FlockArg::LockSharedNonblock) {
                 Ok(_released_at_once) => return Ok(None),
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     // The file may contain other text than a pid.
-                    let text = file.rewind().and_then(|()| files::read_from(&file, MOST_DIGITS)).ok();
-                    let pid = text.and_then(|text| text.parse().ok()).filter(|&pid: &i32| pid > 1);
-                    if pid.is_some() {
-                        return Ok(pid.map(Pid::from_raw));
+                    let text =
+                        file.rewind().and_then(|()| files::read_from(&file, LONGEST)).unwrap_or_default();
+                    let pid = text.split(' ').next().and_then(|pid| pid.parse().ok());
+                    if let Some(pid @ 2..) = pid {
+                        return Ok(Some((Pid::from_raw(pid), text)));
                     }
                     if Instant::now() >= deadline {
-                        return Ok(holder_of(&file));
+                        return Ok(holder_of(&file).map(|pid| (pid, String::new())));
                     }
                     thread::sleep(INTERVAL);
                 }
@@ -193,28 +246,28 @@ impl AgentLock {
         }
     }
 
-    /// The agent's pid in the PID namespace of `/proc`, if it is visible there.
+    /// The daemon's pid in the PID namespace of `/proc`, if it is visible there.
     ///
     /// # Errors
     /// A file operation fails.
     pub fn process(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
-        let path = directory.agent_lock();
+        let path = D::lock_file(directory);
         match files::open_private(OpenOptions::new().read(true), &path) {
             Err(error) if error.kind() == ErrorKind::NotFound || files::is_not_a_file(&error) => Ok(None),
             file => Ok(holder_of(&file.doing("open", path.display())?)),
         }
     }
 
-    /// Ends the lab's agent with SIGTERM, then SIGKILL, and waits until it has exited. The held lock shows that the pid
-    /// is still the agent's.
+    /// Ends the daemon with SIGTERM, then SIGKILL, and waits until it has exited. The held lock shows that the pid is still
+    /// the daemon's.
     ///
     /// # Errors
-    /// A file operation fails, or the agent does not exit.
+    /// A file operation fails, or the daemon does not exit.
     pub async fn terminate_holder(directory: &Directory) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, TERM_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
             let Some(pid) = Self::seen_holder(directory).await? else { return Ok(()) };
-            // The agent may have exited. Its lock is checked below.
+            // It may have exited. Its lock is checked below.
             let _ = kill(pid, signal);
             let deadline = Instant::now() + patience;
             while Instant::now() < deadline {
@@ -225,14 +278,19 @@ impl AgentLock {
                 tokio::time::sleep(INTERVAL).await;
             }
         }
-        Ok(Err(Errno::ETIMEDOUT).doing("end the agent of", directory.path().display())?)
+        Ok(Err(Errno::ETIMEDOUT).doing("end", Self::of(directory))?)
     }
 
-    /// The agent's pid, if it is alive. The process is verified to have the lock file open: the pid in the file may be
+    /// The daemon, for messages.
+    fn of(directory: &Directory) -> String {
+        format!("the {} of {}", D::NAME, directory.path().display())
+    }
+
+    /// The daemon's pid, if it is alive. The process is verified to have the lock file open: the pid in the file may be
     /// of another PID namespace.
     ///
     /// # Errors
-    /// A file operation fails, or the agent's process is not visible from here.
+    /// A file operation fails, or the daemon's process is not visible from here.
     async fn seen_holder(directory: &Directory) -> Result<Option<Pid>> {
         let deadline = Instant::now() + MOMENT;
         loop {
@@ -241,15 +299,49 @@ impl AgentLock {
             let seen = [Some(written), shown]
                 .into_iter()
                 .flatten()
-                .find(|pid| has_open(*pid, &directory.agent_lock()));
+                .find(|pid| has_open(*pid, &D::lock_file(directory)));
             if seen.is_some() || Instant::now() >= deadline {
                 let unseen = || std::io::Error::other("its process is not visible from here");
-                let seen = seen.ok_or_else(unseen).doing("end the agent of", directory.path().display())?;
+                let seen = seen.ok_or_else(unseen).doing("end", Self::of(directory))?;
                 return Ok(Some(seen));
             }
-            // The agent may have exited meanwhile.
+            // It may have exited meanwhile.
             tokio::time::sleep(INTERVAL).await;
         }
+    }
+}
+
+/// The processes that serve the metrics of a lab, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Serving {
+    /// The process that listens. It has no capability.
+    pub pid: i32,
+    /// The process that reads the counts for it, and ends with it.
+    pub reader: i32,
+    /// Where they are served.
+    pub listen: SocketAddr,
+}
+
+impl MetricsLock {
+    /// Takes the lock for this process, whose child `server` listens; `None` if another process holds it.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn acquire_for(directory: &Directory, server: u32, listen: SocketAddr) -> Result<Option<Self>> {
+        let reader = std::process::id();
+        Self::acquire_and_write(directory, format_args!("{reader} {server} {listen}"))
+    }
+
+    /// The processes that serve the metrics of a lab; `None` if there are none.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn serving(directory: &Directory) -> Result<Option<Serving>> {
+        let Some((pid, text)) = Self::held(directory)? else { return Ok(None) };
+        let mut words = text.split(' ').skip(1);
+        let (server, listen) = (words.next(), words.next());
+        let parsed = server.and_then(|pid| pid.parse().ok()).zip(listen.and_then(|text| text.parse().ok()));
+        Ok(parsed.map(|(server, listen)| Serving { pid: server, reader: pid.as_raw(), listen }))
     }
 }
 
@@ -345,11 +437,10 @@ fn describe(pid: Pid) -> String {
     }
 }
 
-fn open(directory: &Directory) -> Result<File> {
-    let path = directory.agent_lock();
+fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    Ok(files::open_private(&mut options, &path).doing("open", path.display())?)
+    Ok(files::open_private(&mut options, path).doing("open", path.display())?)
 }
 
 #[cfg(test)]
@@ -365,7 +456,8 @@ mod tests {
     #[test]
     fn who_only_probes_keeps_no_agent_from_its_lock() {
         let (_folder, directory) = folder();
-        let shared = Flock::lock(open(&directory).unwrap(), FlockArg::LockSharedNonblock).unwrap();
+        let shared =
+            Flock::lock(open(&directory.agent_lock()).unwrap(), FlockArg::LockSharedNonblock).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(INTERVAL * 4);
@@ -382,7 +474,8 @@ mod tests {
         let Err(Error::Busy { lab, by }) = LabLock::acquire(&directory) else { panic!("there is one") };
         assert_eq!(lab.as_str(), "lab");
         assert!(by.starts_with(&format!(": process {} (`", std::process::id())), "{by}");
-        let mut agent = Flock::lock(open(&directory).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let mut agent =
+            Flock::lock(open(&directory.agent_lock()).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
         agent.write_all(b"\xff\n").unwrap();
         let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap());
         assert_eq!(AgentLock::process(&directory).unwrap(), Some(own));
@@ -392,7 +485,8 @@ mod tests {
     #[test]
     fn an_agent_that_has_not_written_its_number_yet_is_there() {
         let (_folder, directory) = folder();
-        let mut held = Flock::lock(open(&directory).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let mut held =
+            Flock::lock(open(&directory.agent_lock()).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(INTERVAL * 4);
