@@ -1,7 +1,7 @@
 //! The command line: types only.
 #![expect(missing_docs, reason = "flattened arguments are documented by their own types")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -170,6 +170,14 @@ pub enum Command {
     },
     /// Show the events of a lab: each change of its state.
     Events(EventsArgs),
+    /// Serve the counts of all labs to Prometheus, until interrupted.
+    ///
+    /// A file with `metrics = "127.0.0.1:9466"` has those of its lab served as long as the lab is up.
+    Metrics {
+        /// The address and the port. Whoever reaches it can read the counts.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: SocketAddr,
+    },
     /// Compare cable, plain bridge and fast path in interleaved rounds.
     Bench(Box<BenchArgs>),
     /// Check this machine for what vethpath needs.
@@ -183,6 +191,15 @@ pub enum Command {
         /// The lab.
         lab: String,
     },
+    /// The reader of a lab's metrics; `up` starts it with a listening socket as standard input.
+    #[command(hide = true)]
+    MetricsOf {
+        /// The lab.
+        lab: String,
+    },
+    /// The server of metrics; their reader starts it with a listening socket as standard input.
+    #[command(hide = true)]
+    MetricsServer,
     /// One end of a workload; `bench` starts it with a socket as standard input.
     #[command(hide = true)]
     BenchEnd(Peer),

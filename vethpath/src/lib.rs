@@ -17,6 +17,7 @@ pub mod firewall;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod kernel;
+pub mod metrics;
 pub mod output;
 pub mod plan;
 pub mod show;

@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use vethpath::{agent, cli::Cli, commands, kernel::process};
+use vethpath::{
+    agent,
+    cli::Cli,
+    commands,
+    kernel::{privileges, process},
+};
 
 fn main() -> ExitCode {
     // Threads that are started later inherit the mask.
@@ -12,10 +17,12 @@ fn main() -> ExitCode {
     if !process::has_small_stack() {
         return run();
     }
-    // Capabilities are per thread. This thread lives as long as the agent, so it drops its own as well. The agent
-    // reports it if that is refused.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "agent") {
-        let _ = agent::reduce_privileges();
+    // Capabilities are per thread. This thread lives as long as the agent, or the server of metrics, so it drops its own
+    // as well. They report it if that is refused.
+    match std::env::args_os().nth(1) {
+        Some(verb) if verb == "agent" => drop(agent::reduce_privileges()),
+        Some(verb) if verb == "metrics-server" => drop(privileges::drop_all()),
+        _ => {}
     }
     process::run_on_default_stack(run)
 }

@@ -12,6 +12,7 @@ mod firewall;
 mod follow;
 mod labs;
 mod list;
+mod metrics;
 mod neighbours;
 mod plan;
 mod stats;
@@ -62,7 +63,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor { json } => doctor::run(json.json, out),
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
+        Command::Metrics { listen } => metrics::run(listen),
         Command::Agent { lab } => agent::run(&lab),
+        Command::MetricsOf { lab } => metrics::of_lab(&lab),
+        Command::MetricsServer => metrics::server(),
         Command::BenchEnd(peer) => match peer.run() {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(Failure::system(format!("an end of `bench`: {error}"))),
