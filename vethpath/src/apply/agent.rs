@@ -107,7 +107,7 @@ pub async fn wait_until_settled(
             // An agent that a killed `up` started late may have the lock. It reads the record only after it took the
             // lock, which was free when ours was started. So it is as good.
             if AgentLock::holder(directory)?.is_none() {
-                let cause = format!("it ended with {exit}{}", log_tail(directory));
+                let cause = format!("it ended with {exit}{}", log_tail(&directory.log()));
                 return Err(Error::Agent { lab: directory.lab().clone(), cause });
             }
             child = None;
@@ -125,12 +125,13 @@ pub async fn wait_until_settled(
     // Ports that stay down, or that spanning tree blocks, are a valid state.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
         lab: directory.lab().clone(),
-        cause: format!("not settled within {} s{}", TIMEOUT.as_secs(), log_tail(directory)),
+        cause: format!("not settled within {} s{}", TIMEOUT.as_secs(), log_tail(&directory.log())),
     })
 }
 
-fn log_tail(directory: &Directory) -> String {
-    let log = end_of(&directory.log()).unwrap_or_default();
+/// The last lines of a log, for an error.
+pub(super) fn log_tail(log: &Path) -> String {
+    let log = end_of(log).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");
     if last.is_empty() { last } else { format!("; the end of its log:\n  {last}") }

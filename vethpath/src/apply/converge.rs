@@ -8,6 +8,7 @@ use super::{
     Error, agent as agents,
     announce::announce,
     execute::Executor,
+    metrics::Metrics,
     namespaces, programs,
     seed_fdb::{Reattached, seed_fdb},
     xdp_offloads,
@@ -31,6 +32,8 @@ pub(super) struct Goal {
     pub(super) former: Vec<Topology>,
     /// The status of its agent, if it has one that replies.
     pub(super) agent: Option<Status>,
+    /// Where its metrics are to be served.
+    pub(super) metrics: Metrics,
     /// Whether the run before reached its end.
     pub(super) was_settled: bool,
     /// The namespaces that were left out, as their containers do not run.
@@ -46,7 +49,8 @@ impl Goal {
         let is_healthy = status.settled && status.steady && status.failure.is_none();
         let wants_xdp = topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp);
         let has_missed = !status.xdp_missed.as_ref().is_some_and(BTreeSet::is_empty);
-        (is_healthy && !(wants_xdp && has_missed)).then(|| status.clone())
+        let is_served = self.metrics.change.is_none();
+        (is_healthy && is_served && !(wants_xdp && has_missed)).then(|| status.clone())
     }
 }
 
@@ -91,6 +95,7 @@ pub(super) async fn converge(
     if !has_agent {
         changes.push(Change::create("agent", &topology.lab));
     }
+    changes.extend(goal.metrics.change.clone());
     // The agent takes the ports of a namespace without processes down. A port of the same name is about to lead to another
     // namespace, and must stay up.
     let mut occupants = Occupants::read(directory);
@@ -150,6 +155,7 @@ pub(super) async fn converge(
     while reattached.check_all(topology, plan, executor.namespaces()).await? {
         status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
     }
+    goal.metrics.ensure(directory, executor).await?;
     // The home is read again: this run may have mounted the bpffs.
     executor.journal.settle(&record.clone().here()?)?;
     let warnings = std::mem::take(&mut executor.warnings);

@@ -22,7 +22,7 @@ use crate::{
     },
     plan::Found,
     state::{
-        self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
+        self, AgentLock, Directory, History, Journal, LabLock, MetricsLock, Record, Saved,
         events::{Kind, Recorder},
         test_hooks,
     },
@@ -248,6 +248,8 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
         }
     };
     let mut journal = OptionalJournal(Journal::resume(directory).ok());
+    journal.add(["end metrics"]);
+    left.extend(MetricsLock::terminate_holder(directory).await.err().map(Error::from));
     journal.add(["end agent"]);
     left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
     journal.add(["restore offloads"]);
@@ -327,8 +329,9 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
         return Removed { left, messages };
     }
     left.extend(retire_netns().err());
-    // An agent that a killed `up` started may have taken its lock only now.
+    // What a killed `up` started may have taken its lock only now.
     left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
+    left.extend(MetricsLock::terminate_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     Removed { left, messages }
 }

@@ -1,6 +1,6 @@
 //! The errors of `up` and `down`.
 
-use std::fmt::Display;
+use std::{fmt::Display, net::SocketAddr};
 
 use thiserror::Error;
 
@@ -117,6 +117,22 @@ pub enum Error {
         /// The cause.
         cause: String,
     },
+    /// The address for the lab's metrics cannot be had.
+    #[error("cannot serve metrics at {address}: {cause}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        cause: String,
+    },
+    /// The processes that serve the lab's metrics did not start.
+    #[error("the metrics of lab `{lab}` are not served: {cause}")]
+    NoMetrics {
+        /// The lab.
+        lab: LabName,
+        /// The cause.
+        cause: String,
+    },
     /// SIGINT, SIGTERM or SIGHUP arrived; everything is undone.
     #[error("interrupted")]
     Interrupted,
@@ -191,6 +207,7 @@ impl Error {
             | Self::NoIpv6
             | Self::Elsewhere { .. }
             | Self::Transient(_)
+            | Self::Metrics { .. }
             | Self::Foreign { .. }
             | Self::WentDown(_)
             | Self::NoLab(_) => true,
@@ -304,6 +321,11 @@ impl Error {
                     .to_owned(),
             ),
             Self::Removed { .. } => Some("find out which program did that; then run `vethpath up` again".to_owned()),
+            Self::Metrics { address, .. } => Some(format!(
+                "give `metrics` another port; `ss -ltnp 'sport = :{}'` shows which process listens",
+                address.port()
+            )),
+            Self::NoMetrics { .. } => Some("leave `metrics` out of the file to bring the lab up without it".to_owned()),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::State(error) => error.hint(),
             Self::Interrupted => None,

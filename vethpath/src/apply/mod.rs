@@ -9,6 +9,7 @@ mod down;
 mod error;
 mod execute;
 mod foreign;
+mod metrics;
 mod namespaces;
 mod nat;
 mod observe;

@@ -8,6 +8,7 @@ use super::{
     down::{self, Target},
     execute::Executor,
     foreign::Doomed,
+    metrics::Metrics,
     namespaces, nat, observe, subnets,
 };
 use crate::{
@@ -179,6 +180,7 @@ pub async fn preview(topology: &Topology, adoptions: Adoptions) -> Result<Previe
     if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
     }
+    changes.extend(goal.metrics.change);
     Ok(Preview { changes, refusal })
 }
 
@@ -214,9 +216,10 @@ async fn load(
         true => None,
         false => status::wait_for_status(&Directory::of(&topology.lab)).await.ok(),
     };
+    let metrics = Metrics::of(&topology).await?;
     let mut record = Record::new(topology, hook)?;
     record.adopted = adopted;
-    Ok(Goal { plan, record, former, agent, was_settled: observed.is_settled, left_out })
+    Ok(Goal { plan, record, former, agent, metrics, was_settled: observed.is_settled, left_out })
 }
 
 /// The namespaces of containers that were not found and that the lab has not adopted before.
@@ -275,7 +278,7 @@ async fn undo(
         let mut faults: Vec<String> = executor.undo().await.iter().map(ToString::to_string).collect();
         match before {
             Previous::Nothing => {
-                faults.extend(executor.end_agent(directory).await.err().map(|error| error.to_string()));
+                faults.extend(executor.end_daemons(directory).await.err().map(|error| error.to_string()));
                 let doomed = Target {
                     lab: directory.lab(),
                     topologies: std::slice::from_ref(&goal.record.topology),
@@ -333,7 +336,7 @@ async fn roll_back(
     executor: &mut Executor<'_>,
     directory: &Directory,
 ) -> Result<(), Error> {
-    executor.end_agent(directory).await?;
+    executor.end_daemons(directory).await?;
     executor.namespaces.adoptions_mut().restore();
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
@@ -342,6 +345,7 @@ async fn roll_back(
     observed.is_settled = was_settled;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let agent = status::wait_for_status(directory).await.ok();
-    let goal = Goal { plan, record, former, agent, was_settled, left_out: BTreeSet::new() };
+    let metrics = Metrics::of(&record.topology).await?;
+    let goal = Goal { plan, record, former, agent, metrics, was_settled, left_out: BTreeSet::new() };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }

@@ -8,7 +8,7 @@ use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
     agent::status::{self, Status},
     output::{self, count, printable},
-    show,
+    show::{self, Metrics},
     state::{self, Directory, Record, events::Time},
     topology::LabName,
 };
@@ -24,6 +24,9 @@ struct Line {
     /// Its process; `None` if it does not reply.
     #[serde(flatten)]
     process: Option<Process>,
+    /// Where its metrics are served, if its file has `metrics`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<Metrics>,
     /// Why nothing else is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -76,6 +79,7 @@ impl Line {
             armed,
             agent: status.is_some(),
             process: status.as_ref().map(Process::of),
+            metrics: Metrics::of(topology),
             error: None,
             hint: None,
         }
@@ -92,6 +96,7 @@ impl Line {
             armed: 0,
             agent: status.is_some(),
             process: status.as_ref().map(Process::of),
+            metrics: None,
             error: Some(error.to_string()),
             hint: error.hint(),
         }
@@ -128,7 +133,8 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
         let [namespaces, bridges, pairs] =
             [(line.namespaces, "namespace"), (line.bridges, "bridge"), (line.pairs, "pair")]
                 .map(|(number, noun)| count(number, noun));
-        writeln!(out, "{lab}: {namespaces}, {bridges}, {armed} of {pairs} armed, {agent}")?;
+        let metrics = line.metrics.map_or(String::new(), |metrics| format!(", {metrics}"));
+        writeln!(out, "{lab}: {namespaces}, {bridges}, {armed} of {pairs} armed, {agent}{metrics}")?;
     }
     Ok(())
 }

@@ -200,6 +200,9 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
              `down` removes them"
         )?;
     }
+    if let Some(address) = topology.metrics.filter(|_| !changes.is_empty()) {
+        writeln!(err, "metrics: http://{address}/metrics")?;
+    }
     for port in reattached {
         writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;
     }

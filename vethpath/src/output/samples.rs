@@ -99,6 +99,7 @@ pub(crate) fn lab() -> Lab {
     Lab {
         lab: "three-hosts".parse().unwrap(),
         agent: agent(),
+        metrics: None,
         namespaces: vec![
             namespace("ns0", true, vec![eth0]),
             namespace("ns1", true, vec![Interface::missing("eth0")]),

@@ -17,6 +17,9 @@ use crate::{
 /// Those of `out`.
 pub fn show(lab: &Lab, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(headline(&lab.lab, &lab.agent).as_bytes())?;
+    if let Some(metrics) = &lab.metrics {
+        writeln!(out, "{metrics}")?;
+    }
     let tables =
         [namespaces(&lab.namespaces), bridges(&lab.bridges), ports(&lab.bridges), cables(lab), trunks(lab)];
     for table in tables.iter().flatten() {
@@ -143,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::output::samples;
+    use crate::{output::samples, show::Metrics};
 
     fn text(lab: &Lab) -> String {
         let mut out = Vec::new();
@@ -186,6 +189,17 @@ br0    vp0000000002  br1  vp0000000003  up
         let mut lab = samples::lab();
         lab.bridges[0].ports[0].note = Some("look out");
         assert!(text(&lab).contains("forwarding  armed; look out\n"), "{}", text(&lab));
+    }
+
+    #[test]
+    fn metrics_stand_below_the_agent_with_their_processes() {
+        let listen = "127.0.0.1:9466".parse().unwrap();
+        let metrics = Metrics { listen, pid: Some(12), reader: Some(11) };
+        let shown = |metrics| text(&Lab { metrics: Some(metrics), ..samples::lab() });
+        let line = shown(metrics).lines().nth(1).unwrap().to_owned();
+        assert_eq!(line, "metrics at 127.0.0.1:9466 (pid 12, reader pid 11)");
+        let dead = shown(Metrics { pid: None, reader: None, ..metrics });
+        assert!(dead.contains("metrics dead: nothing at 127.0.0.1:9466; `vethpath up` brings"), "{dead}");
     }
 
     #[test]

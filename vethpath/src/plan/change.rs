@@ -1,8 +1,10 @@
 //! The changes that a step makes, for output as text and JSON.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use serde::Serialize;
+
+use crate::topology::LabName;
 
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +76,18 @@ impl Change {
         Self { action: Action::Change, ..Self::create(kind, name) }
     }
 
+    /// The change of where the metrics of a lab are served; `None` if that stays.
+    #[must_use]
+    pub fn of_metrics(lab: &LabName, from: Option<SocketAddr>, to: Option<SocketAddr>) -> Option<Self> {
+        match (from, to) {
+            (from, to) if from == to => None,
+            (None, Some(to)) => Some(Self::create("metrics", format_args!("{to} of {lab}"))),
+            (Some(from), None) => Some(Self::delete("metrics", format_args!("{from} of {lab}"))),
+            (Some(from), Some(to)) => Some(Self::of("metrics", lab).values(Some(from), to)),
+            (None, None) => None,
+        }
+    }
+
     /// Sets the property that changes.
     #[must_use]
     pub fn property(self, property: impl fmt::Display) -> Self {
@@ -119,6 +133,20 @@ mod tests {
         assert_eq!(line(mtu), "~ change mtu ns0:eth0: 1400 -> 1500");
         let sysctl = Change::of("sysctl", "ns0").property("net.a").values(None::<u8>, 1);
         assert_eq!(line(sysctl), "~ change sysctl ns0: net.a -> 1");
+    }
+
+    #[test]
+    fn metrics_come_go_and_move() {
+        let lab = "lab".parse().unwrap();
+        let (one, other) = ("127.0.0.1:9466".parse().unwrap(), "[::1]:9466".parse().unwrap());
+        let line = |from, to| Change::of_metrics(&lab, from, to).map(|change| change.to_string());
+        assert_eq!(line(None, Some(one)).as_deref(), Some("create metrics 127.0.0.1:9466 of lab"));
+        assert_eq!(line(Some(one), None).as_deref(), Some("delete metrics 127.0.0.1:9466 of lab"));
+        assert_eq!(
+            line(Some(one), Some(other)).as_deref(),
+            Some("change metrics lab: 127.0.0.1:9466 -> [::1]:9466")
+        );
+        assert_eq!((line(None, None), line(Some(one), Some(one))), (None, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
+use super::Metrics;
 use crate::{
     kernel::LinkFacts,
     stats::{Agent, State},
@@ -18,6 +19,9 @@ pub struct Lab {
     pub lab: LabName,
     /// Its agent.
     pub agent: Agent,
+    /// Where its metrics are served, if its file has `metrics`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
     /// Its namespaces in the file's order. `host` comes last, if a cable ends there.
     pub namespaces: Vec<Namespace>,
     /// Its bridges, in the file's order.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use netlink_packet_route::link::BridgePortState;
 
-use super::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TAKES_NO_XDP_TX, Trunk};
+use super::{
+    Bridge, Cable, Interface, Lab, Leads, LinkState, Metrics, Namespace, Port, TAKES_NO_XDP_TX, Trunk,
+};
 use crate::{
     agent::guest_name,
     apply::NetnsCache,
@@ -73,6 +75,7 @@ pub async fn observe(topology: &Topology) -> Result<Lab> {
     }
     Ok(Lab {
         lab: topology.lab.clone(),
+        metrics: Metrics::of(topology),
         namespaces: namespaces(topology, &everywhere).await?,
         bridges: bridges(topology, &everywhere, &view).await?,
         cables: topology.cables.iter().map(|cable| shown(&cable.a, &cable.b, &everywhere)).collect(),

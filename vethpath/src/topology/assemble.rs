@@ -44,6 +44,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     let bridges: Vec<Bridge> = declared.bridges.iter().map(|decl| maker.bridge(decl)).collect();
     let mut topology = Topology {
         dad: declared.dad,
+        metrics: declared.metrics,
         namespaces: maker.namespaces(),
         // `links.pairs` has no interfaces of the host, so no pair is lost here.
         pairs: links

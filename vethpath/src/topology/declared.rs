@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::Range,
     sync::Arc,
 };
@@ -121,6 +121,8 @@ pub(super) struct FabricDecl {
 pub(super) struct Declared {
     /// The lab's own `dad`.
     pub(super) dad: bool,
+    /// Where its metrics are served.
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) fabric: Option<FabricDecl>,
     pub(super) bridges: Vec<BridgeDecl>,
     /// Bridges that other programs made. They are not among `bridges`.

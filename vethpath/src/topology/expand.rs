@@ -24,6 +24,9 @@ impl fmt::Display for Expanded<'_> {
         if self.0.dad {
             writeln!(f, "dad = true")?;
         }
+        if let Some(address) = self.0.metrics {
+            writeln!(f, "metrics = {}", quoted(&address.to_string()))?;
+        }
         if self.0.fabric.is_some() {
             writeln!(f, "fabric = true")?;
         }

@@ -110,6 +110,7 @@ const MAC_ADDRESS: &str = "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$";
 /// An address or a subnet with its prefix length.
 pub(super) const WITH_LENGTH: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
 const ADDRESS: &str = "^[0-9A-Fa-f.:]+$";
+const LOOPBACK: &str = r"^(127(\.[0-9]{1,3}){3}|\[[0:]*:1\]):[0-9]{1,5}$";
 const DESTINATION: &str = "^(default|[0-9A-Fa-f.:]+/[0-9]{1,3})$";
 
 // Where rustfmt is skipped, a key takes two lines.
@@ -127,6 +128,8 @@ pub(super) static FILE: Table = Table {
             "Check IPv6 addresses for duplicates (RFC 4862) before they are used."),
         key("fabric", Kind::Boolean(Some(false)), "fabric = true",
             "Put bridges without a namespace into one of the lab's own, with an uplink to the machine."),
+        key("metrics", Kind::Pattern(LOOPBACK), AN_ENDPOINT,
+            "Serve the counts of the lab to Prometheus at this loopback address and port."),
         key("bridge", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &BRIDGE, host: None },
             "[bridge.br0]", "Linux bridges, by name."),
         key("namespace",
@@ -365,6 +368,9 @@ const fn addresses(description: &'static str) -> Key {
 
 /// An example of addresses with prefix lengths.
 pub(super) const AN_ADDRESS: &str = r#"addresses = ["10.0.0.1/24"]"#;
+
+/// An example of an address of the lab's metrics.
+pub(super) const AN_ENDPOINT: &str = r#"metrics = "127.0.0.1:9466""#;
 
 const fn datapath(default: Option<Datapath>, description: &'static str) -> Key {
     key("datapath", Kind::Datapath(default), r#"datapath = "tc""#, description)

@@ -144,7 +144,8 @@ fn lab(
     let name = parse::lab_name(&file, default_name, sink);
     let dad = file.boolean("dad", sink).is_some_and(|dad| dad.value);
     let fabric = file.boolean("fabric", sink).filter(|fabric| fabric.value).map(|fabric| fabric.span);
-    let mut declared = declared::Declared { dad, ..Default::default() };
+    let metrics = parse::metrics(file.string("metrics", sink), sink);
+    let mut declared = declared::Declared { dad, metrics, ..Default::default() };
     tables::bridges(&file, &mut declared, sink);
     tables::namespaces(&file, &mut declared, sink);
     if !parsed.is_complete() {

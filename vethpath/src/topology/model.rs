@@ -1,6 +1,12 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -15,6 +21,9 @@ pub struct Topology {
     /// Whether IPv6 duplicate address detection is the default.
     #[serde(default)]
     pub dad: bool,
+    /// The loopback address and port at which its metrics are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// The namespace of bridges without a `namespace`, if the file asks for one and has such bridges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<Fabric>,

@@ -1,10 +1,15 @@
 //! Parses strings of the file into names, addresses and words, with a hint for each kind of mistake.
 
-use std::{net::IpAddr, ops::Range, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    str::FromStr,
+};
 
 use super::{
     Datapath, IfName, LabName, Mac, NameError, NsName, Place, Runtime,
     fault::Sink,
+    keys,
     read::{At, Table},
 };
 
@@ -86,6 +91,29 @@ pub(super) fn runtime(written: &At<&str>, sink: &mut Sink) -> Option<Runtime> {
         sink.add(&written.span, message, hint);
     }
     known
+}
+
+/// The address at which the lab's metrics are served: of a loopback, and with a port.
+pub(super) fn metrics(written: Option<At<&str>>, sink: &mut Sink) -> Option<SocketAddr> {
+    let At { value: text, span } = written?;
+    let write = format!("write {}", keys::AN_ENDPOINT);
+    let (message, hint) = match text.parse::<SocketAddr>() {
+        Err(_) => {
+            let message = format!("`{text}` is not an IP address with a port");
+            (message, format!("{write}, or metrics = \"[::1]:9466\""))
+        }
+        Ok(address) if !address.ip().is_loopback() => {
+            let message = format!("`{text}` is not a loopback address");
+            (message, format!("{write}; `vethpath metrics --listen {text}` serves all labs at any address"))
+        }
+        Ok(address) if address.port() == 0 => {
+            (format!("`{text}` has no port"), format!("{write}, with a port from 1 to 65535"))
+        }
+        // Without the scope that an IPv6 address may have.
+        Ok(address) => return Some(SocketAddr::new(address.ip(), address.port())),
+    };
+    sink.add(&span, message, hint);
+    None
 }
 
 /// The target of a `link`.

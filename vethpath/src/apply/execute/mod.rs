@@ -16,7 +16,7 @@ use crate::{
         FormerRoute, Netns, NewVeth, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl,
     },
     plan::{Accepted, Step},
-    state::{AgentLock, Directory, History, Journal, Saved, test_hooks},
+    state::{AgentLock, Directory, History, Journal, MetricsLock, Saved, test_hooks},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Trunk,
         lab_mark, pair_mark, trunk_altname, trunk_mark,
@@ -59,6 +59,8 @@ pub struct Executor<'a> {
     pub(super) journal: Journal,
     /// The agent that this run has started.
     pub(super) agent: Option<Child>,
+    /// The reader of metrics that this run has started.
+    pub(super) metrics: Option<Child>,
     /// What could not be restored of what others had.
     pub(super) warnings: Vec<String>,
     made: Vec<Made>,
@@ -78,6 +80,7 @@ impl<'a> Executor<'a> {
             namespaces: places,
             journal,
             agent: None,
+            metrics: None,
             warnings: Vec::new(),
             made: Vec::new(),
             quiet: BTreeSet::new(),
@@ -286,16 +289,23 @@ impl<'a> Executor<'a> {
         faults
     }
 
-    /// Ends the agent that this run has started. It may not have its lock yet, so no other process could find it.
+    /// Ends the agent and the processes for metrics that this run has started. They may not have their locks yet, so no
+    /// other process could find them.
     ///
     /// # Errors
-    /// A file operation fails, or the agent does not exit.
-    pub async fn end_agent(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
-        let Some(mut child) = self.agent.take() else { return Ok(()) };
-        let ended = AgentLock::terminate_holder(directory).await;
-        // It may have exited already.
-        let _ = child.kill().await;
-        Ok(ended?)
+    /// A file operation fails, or one does not exit.
+    pub async fn end_daemons(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
+        let (mut agent, mut metrics) = (Ok(()), Ok(()));
+        if let Some(mut child) = self.metrics.take() {
+            metrics = MetricsLock::terminate_holder(directory).await;
+            // It may have exited already.
+            let _ = child.kill().await;
+        }
+        if let Some(mut child) = self.agent.take() {
+            agent = AgentLock::terminate_holder(directory).await;
+            let _ = child.kill().await;
+        }
+        Ok(agent.and(metrics)?)
     }
 
     /// The objects that [`Executor::undo`] has not removed yet.

@@ -1,6 +1,9 @@
 //! One file for each kind of fault: its message, position and hint.
 
-use super::{super::Source, super::read, bad, show};
+use super::{
+    super::{Source, expand, read},
+    bad, good, show,
+};
 
 /// Each row: a file, its only fault as `line:column message`, and a part of the hint.
 pub(super) fn check(rows: &[(&str, &str, &str)]) {
@@ -90,6 +93,34 @@ fn keys() {
         "4:1 `ip` is not a key of an interface",
         "`link`, `addresses`",
     )]);
+}
+
+#[test]
+fn metrics() {
+    let write = "write metrics = \"127.0.0.1:9466\"";
+    check(&[
+        ("metrics = 9466\n", "1:11 `metrics`: expected a string, found integer", write),
+        ("metrics = '127.0.0.1'\n", "1:11 `127.0.0.1` is not an IP address with a port", write),
+        ("\nmetrics = 'localhost:9466'\n", "2:11 `localhost:9466` is not an IP address with a port", write),
+        ("metrics = '127.0.0.1:65536'\n", "1:11 `127.0.0.1:65536` is not an IP address with a port", write),
+        ("metrics = '127.0.0.1:0'\n", "1:11 `127.0.0.1:0` has no port", "a port from 1 to 65535"),
+        (
+            "metrics = '0.0.0.0:9466'\n",
+            "1:11 `0.0.0.0:9466` is not a loopback address",
+            "metrics --listen 0.0.0.0:9466",
+        ),
+        ("metrics = '[::]:9466'\n", "1:11 `[::]:9466` is not a loopback address", write),
+        (
+            "metrics = '[::ffff:127.0.0.1]:9466'\n",
+            "1:11 `[::ffff:127.0.0.1]:9466` is not a loopback address",
+            write,
+        ),
+    ]);
+    for address in ["127.0.0.1:9466", "127.255.255.255:1", "[::1]:65535"] {
+        let lab = good(&format!("name = 'lab'\nmetrics = '{address}'\n"));
+        assert_eq!(lab.metrics.map(|found| found.to_string()).as_deref(), Some(address));
+        assert_eq!(good(&expand(&lab).to_string()), lab);
+    }
 }
 
 #[test]
