@@ -25,6 +25,7 @@ mod host_firewalls;
 mod journals;
 mod kernels;
 mod leftovers;
+mod metrics;
 mod namespaces;
 mod oracle;
 mod programs;

@@ -7,6 +7,7 @@ use crate::{harness::Host, hazards::B};
 
 const UNIT: &str = include_str!("../dist/vethpath@.service");
 const ACCELERATE: &str = include_str!("../dist/vethpath-accelerate@.service");
+const METRICS: &str = include_str!("../dist/vethpath-metrics.service");
 
 /// Settings by which systemd gives a service a mount namespace of its own (systemd.exec(5)).
 const OWN_MOUNTS: [&str; 14] = [
@@ -51,11 +52,14 @@ fn systemd_finds_no_fault_in_the_unit() {
     fs::write(&path, unit(&host, "relative").replace(&host.exe(), "/no/such/program"))
         .expect("it is written");
     let _ = host.run(["systemd-analyze", "verify", "--man=no", &path.display().to_string()]).fails(1);
-    let path = folder.path().join("vethpath-accelerate@docker0.service");
-    let accelerate = ACCELERATE.replace("/usr/local/bin/vethpath", &host.exe());
-    fs::write(&path, accelerate).expect("it is written");
-    let verify = host.run(["systemd-analyze", "verify", "--man=no", &path.display().to_string()]).ok();
-    assert_eq!(verify.stderr, "", "a warning");
+    for (name, unit) in
+        [("vethpath-accelerate@docker0.service", ACCELERATE), ("vethpath-metrics.service", METRICS)]
+    {
+        let path = folder.path().join(name);
+        fs::write(&path, unit.replace("/usr/local/bin/vethpath", &host.exe())).expect("it is written");
+        let verify = host.run(["systemd-analyze", "verify", "--man=no", &path.display().to_string()]).ok();
+        assert_eq!(verify.stderr, "", "a warning");
+    }
     // It makes a folder for its generators.
     host.remove("/run/systemd");
     host.finish();
@@ -64,7 +68,9 @@ fn systemd_finds_no_fault_in_the_unit() {
 /// The names of namespaces that are bound in another mount namespace never reach the machine.
 #[test]
 fn the_unit_stays_in_the_mount_namespace_of_the_machine() {
-    for line in UNIT.lines().chain(ACCELERATE.lines()).filter(|line| !line.starts_with('#')) {
+    for line in
+        [UNIT, ACCELERATE, METRICS].iter().flat_map(|unit| unit.lines()).filter(|line| !line.starts_with('#'))
+    {
         assert!(!OWN_MOUNTS.iter().any(|key| line.starts_with(key)), "{line}");
     }
 }

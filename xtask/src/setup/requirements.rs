@@ -186,6 +186,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         "to run firewalld",
         &[Need::Judge],
     ),
+    unpacked("prometheus", "usr/bin/promtool", "to scrape metrics", &[Need::Judge]),
     Requirement {
         name: "python3",
         why: "to run ufw and firewalld",

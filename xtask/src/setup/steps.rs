@@ -181,7 +181,7 @@ mod tests {
                        golang-github-containers-image libgpgme11 libassuan0 libsubid4 busybox-static";
         let firewalls = "ufw firewalld python3-firewall python3-nftables python3-dbus python3-gi gir1.2-glib-2.0 \
                          libgirepository-1.0-1";
-        assert!(unpacked.ends_with(&format!(" unpack {engines} {firewalls}")), "{unpacked}");
+        assert!(unpacked.ends_with(&format!(" unpack {engines} {firewalls} prometheus")), "{unpacked}");
         assert_eq!(components, "rustup component add rustfmt clippy rust-src");
         assert_eq!(target, "rustup target add aarch64-unknown-linux-gnu");
         assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
