@@ -28,6 +28,7 @@ mod leftovers;
 mod metrics;
 mod namespaces;
 mod oracle;
+mod peer;
 mod programs;
 mod raw_frames;
 mod round_trips;

@@ -151,6 +151,8 @@ pub enum Command {
         /// The namespace.
         namespace: String,
     },
+    /// Show which interface is the other end of a veth, whoever made it.
+    Peer(PeerArgs),
     /// Show packets of each pair by path, with the reasons for slow ones.
     Stats {
         #[command(flatten)]
@@ -243,6 +245,18 @@ pub struct ValidateArgs {
     pub host: bool,
     #[command(flatten)]
     pub overrides: OverrideArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Arguments of `peer`.
+#[derive(Args, Clone, Debug)]
+pub struct PeerArgs {
+    /// Either end of the veth.
+    pub interface: String,
+    /// Where this end is: a host of a lab, a name in /run/netns, a pid or a container [default: the caller's namespace].
+    #[arg(long = "in", value_name = "NS")]
+    pub namespace: Option<String>,
     #[command(flatten)]
     pub json: JsonArg,
 }

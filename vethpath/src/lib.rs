@@ -19,6 +19,7 @@ pub mod fuzzing;
 pub mod kernel;
 pub mod metrics;
 pub mod output;
+pub mod peer;
 pub mod plan;
 pub mod show;
 pub mod state;

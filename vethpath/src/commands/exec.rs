@@ -55,11 +55,23 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     privileged()?;
     let record = with_namespace(lab, namespace)?;
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
-    // In a separate thread, which may enter the lab's mount namespace. The program keeps the caller's mounts.
+    // The program keeps the caller's mounts.
+    let netns = netns_of(&record, &name)?;
+    netns.enter_for_good()?;
+    process::restore_ignored_signals();
+    for warning in netns::show_in_sysfs(&name)? {
+        let _ = writeln!(io::stderr(), "warning: {}", printable(&warning.to_string()));
+    }
+    Ok(record)
+}
+
+/// A namespace of a lab. The caller keeps its own namespaces.
+pub(super) fn netns_of(record: &Record, name: &NsName) -> Result<Netns, Failure> {
+    // In a separate thread, which may enter the lab's mount namespace.
     let find = || {
         labs::enter(&record.topology.lab, Intent::Read)?;
-        let netns = Netns::named(&name)?;
-        if apply::has_namespace(&record, &name, &netns)? {
+        let netns = Netns::named(name)?;
+        if apply::has_namespace(record, name, &netns)? {
             return Ok(netns);
         }
         let lab = &record.topology.lab;
@@ -69,13 +81,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
         .hint(format!("`vethpath down {lab}` leaves it; `vethpath up FILE` needs the name")))
     };
     let found = thread::scope(|scope| scope.spawn(find).join());
-    let netns = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    netns.enter_for_good()?;
-    process::restore_ignored_signals();
-    for warning in netns::show_in_sysfs(&name)? {
-        let _ = writeln!(io::stderr(), "warning: {}", printable(&warning.to_string()));
-    }
-    Ok(record)
+    found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The lab that has the namespace.

@@ -14,6 +14,7 @@ mod labs;
 mod list;
 mod metrics;
 mod neighbours;
+mod peer;
 mod plan;
 mod stats;
 mod subnets;
@@ -60,6 +61,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::List { json } => list::run(json.json, out),
         Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
+        Command::Peer(arguments) => peer::run(&arguments, out),
         Command::Doctor { json } => doctor::run(json.json, out),
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),

@@ -31,7 +31,7 @@ use crate::topology::{NsName, Place};
 pub const DIRECTORY: &str = "/run/netns";
 
 /// Label of the namespace that this process runs in.
-pub(super) const HOST: &str = "host";
+pub const HOST: &str = "host";
 
 /// Identity of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

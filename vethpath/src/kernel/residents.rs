@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use super::{Context, Netns, Result, RouteSocket, files, netns};
+use super::{
+    Context, Netns, Result, RouteSocket, files, netns,
+    occupants::{Occupant, occupants},
+};
 
 /// Who lives in a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,10 +87,22 @@ pub fn residents(socket: &RouteSocket) -> Result<BTreeMap<i32, Resident>> {
         // It may have ended.
         let Ok(netns) = Netns::open(Path::new(&path), &path) else { continue };
         if let Ok(Some(id)) = socket.nsid_of(&netns) {
-            let name = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), files::VALUE);
-            let name = name.unwrap_or_default().trim_end_matches('\n').to_owned();
-            found.entry(id).or_insert(Resident::Process { pid, name });
+            found.entry(id).or_insert_with(|| process(pid));
         }
     }
     Ok(found)
+}
+
+/// The process with the lowest pid in the network namespace with this inode.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn lowest_process(inode: u64) -> Result<Option<Resident>> {
+    let occupants = occupants(&[inode])?.remove(&inode).unwrap_or_default();
+    Ok(occupants.into_iter().map(Occupant::pid).min().map(process))
+}
+
+fn process(pid: i32) -> Resident {
+    let name = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), files::VALUE);
+    Resident::Process { pid, name: name.unwrap_or_default().trim_end_matches('\n').to_owned() }
 }

@@ -44,7 +44,7 @@ pub use derive::{
 };
 pub use expand::{Expanded, expand};
 pub use fabric::{Fabric, UplinkRoute, overlap};
-pub use fault::{Fault, Faults, Level};
+pub use fault::{Fault, Faults, Level, closest};
 pub use ipv6::Ipv6;
 pub use keys::{LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
