@@ -29,6 +29,7 @@ mod metrics;
 mod namespaces;
 mod oracle;
 mod peer;
+mod ports;
 mod programs;
 mod raw_frames;
 mod round_trips;

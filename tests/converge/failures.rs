@@ -179,7 +179,7 @@ fn a_port_that_is_taken_off_again_is_an_error() {
         .wait(TIMEOUT)
         .fails(2)
         .stderr_has(&format!("another program releases port {port} from bridge br0"));
-    let _ = output.stderr_has("hint: have network managers leave interfaces named vp* alone");
+    let _ = output.stderr_has("hint: have network managers leave the lab's ports alone");
     assert_eq!(host.namespaces(), [""; 0], "what had been done is undone");
     remove_go_files(&host);
     host.finish();

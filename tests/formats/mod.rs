@@ -15,10 +15,12 @@ fn data(name: &str) -> String {
 
 const JOURNAL: &str = "/run/vethpath/former/journal";
 
-/// A lab with the journal that the previous version wrote, and its record of the machine's settings. Devices, marks
-/// and pins are as they were then.
+/// A lab with the journal that the previous version wrote, and its record of the machine's settings. Devices, their names,
+/// marks and pins are as they were then: `up` finds the journal, and keeps the names in it.
 fn former(host: &Host) -> Lab<'_> {
     let file = host.topology("former", &data("lab.toml"));
+    let _ = host.run("install -d -m 700 /run/vethpath /run/vethpath/former").ok();
+    fs::write(host.path(JOURNAL), data("journal")).expect("it can be written");
     let _ = host.vethpath(format!("up {file}")).ok();
     let pins = host.run(["sh", "-c", "cd /sys/fs/bpf/vethpath/former && find . -type f"]).ok().stdout;
     let mut pins: Vec<_> = pins.lines().map(|pin| pin.trim_start_matches("./")).collect();

@@ -204,7 +204,8 @@ impl Lab<'_> {
     #[track_caller]
     pub(crate) fn port(&self, pair: &str) -> String {
         let (namespace, interface) = pair.split_once(':').expect("named namespace:interface");
-        port_name(&self.name.parse().expect("a lab's name"), namespace, interface).to_string()
+        let (namespace, interface) = (namespace.parse().expect("a name"), interface.parse().expect("a name"));
+        port_name(&self.name.parse().expect("a lab's name"), &namespace, &interface).to_string()
     }
 
     /// Waits until this pair's traffic takes the fast path. Pings are the traffic.

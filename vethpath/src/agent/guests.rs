@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     kernel::LinkFacts,
-    topology::{GuestRange, IfName, Place, is_port_name},
+    plan::owner,
+    topology::{GuestRange, IfName, Place},
 };
 
 /// The kind of link that a guest port is.
@@ -119,8 +120,8 @@ pub fn found(layout: &Layout, facts: &NetnsState) -> Vec<LabPort> {
     let own: BTreeSet<&str> = layout.own_ports().map(|(port, _)| port.as_str()).collect();
     let guest = |link: &LinkFacts| {
         let bridge = bridges.get(&link.controller?)?;
-        // A lab's own ports, whichever lab's, have that name before `up` marks them, and before the agent knows them.
-        let is_own = own.contains(link.name.as_str()) || is_port_name(&link.name);
+        // `up` marks ports before they are on a bridge with guests, and the agent may not know them yet.
+        let is_own = own.contains(link.name.as_str()) || owner(link.alias.as_deref()).is_some();
         let is_guest = link.kind.as_deref() == Some(VETH) && !is_own;
         Some(LabPort {
             counter: NO_PAIR,

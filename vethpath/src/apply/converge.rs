@@ -86,6 +86,9 @@ pub(super) async fn converge(
         progress.into_iter().for_each(|report| report(done, all));
     };
     let topology = &record.topology;
+    let with_guests = topology.bridges_with_guests();
+    executor.bridges_with_guests =
+        with_guests.map(|(place, bridge)| (place.clone(), bridge.clone())).collect();
     bpffs::ensure_mounted()?;
     if netns::mount_directory()? {
         state::record_netns_mount()?;

@@ -246,6 +246,8 @@ impl Error {
             Self::Collisions(all) => {
                 let remedy = if all.iter().any(Collision::is_in_the_file) {
                     "rename it in the file, or remove what is there"
+                } else if all.iter().any(Collision::is_of_a_pair) {
+                    "choose another name with `port = \"...\"` under the interface, or remove what is there"
                 } else {
                     "remove what is there"
                 };
@@ -316,8 +318,8 @@ impl Error {
                 "boot without `ipv6.disable=1`; or leave `fabric` out, or write `host = false` under each bridge".to_owned(),
             ),
             Self::TakenOff { .. } => Some(
-                "have network managers leave interfaces named vp* alone: systemd-networkd by a .network file with \
-                 `[Match] Name=vp*` and `[Link] Unmanaged=yes`, NetworkManager by `nmcli device set PORT managed no`"
+                "have network managers leave the lab's ports alone: systemd-networkd by a .network file with \
+                 `[Match] Kind=veth` and `[Link] Unmanaged=yes`, NetworkManager by `nmcli device set PORT managed no`"
                     .to_owned(),
             ),
             Self::Removed { .. } => Some("find out which program did that; then run `vethpath up` again".to_owned()),

@@ -197,7 +197,9 @@ async fn load(
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let left_out = not_running(topology, history, places.adoptions());
     let mut topology = topology.clone().without(&left_out);
-    topology.assign_numbers(&former.iter().collect::<Vec<_>>());
+    let earlier: Vec<_> = former.iter().collect();
+    topology.assign_ports(&earlier);
+    topology.assign_numbers(&earlier);
     let hook = history.map(|history| history.record.hook);
     datapath::check_version(&Pins::of(&topology.lab))?;
     let adopted = adopted::bridges(&topology, places)?;

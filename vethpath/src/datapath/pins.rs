@@ -107,7 +107,7 @@ impl Pins {
     /// The link of a port's XDP program.
     #[must_use]
     pub fn xdp_link(&self, port: &IfName) -> PathBuf {
-        self.directory.join(format!("{XDP_LINK}{port}"))
+        self.directory.join(format!("{XDP_LINK}{}", pinned(port)))
     }
 
     /// The pinned XDP links of all ports.
@@ -121,7 +121,7 @@ impl Pins {
     /// The link of a port's program. Only with tcx, since clsact has no links.
     #[must_use]
     pub fn link(&self, port: &IfName) -> PathBuf {
-        self.directory.join(format!("link_{port}"))
+        self.directory.join(format!("link_{}", pinned(port)))
     }
 
     /// The pinned links of guest ports, by domain and ifindex.
@@ -140,4 +140,10 @@ impl Pins {
     pub fn guest_link(&self, domain: u16, ifindex: u32) -> PathBuf {
         self.directory.join(format!("{GUEST_LINK}{domain}_{ifindex}"))
     }
+}
+
+/// A port's name in the name of a pin. bpffs takes no dots (`bpf_lookup` in kernel/bpf/inode.c), and no interface of a
+/// file has a colon.
+fn pinned(port: &IfName) -> String {
+    port.as_str().replace('.', ":")
 }

@@ -59,6 +59,13 @@ pub enum LinkChange<'a> {
         /// Minimum kernel: Linux 5.5 (alternative names).
         altname: Option<&'a str>,
     },
+    /// Make a link a port of a bridge.
+    Enslave {
+        /// Its name.
+        link: &'a str,
+        /// The bridge, by ifindex.
+        bridge: u32,
+    },
     /// Bring a link up.
     Up {
         /// Its name.
@@ -196,6 +203,10 @@ impl RouteSocket {
                         altname.to_owned(),
                     );
                 }
+            }
+            LinkChange::Enslave { link, bridge } => {
+                let port = LinkUnspec::new_with_name(link).controller(bridge).build();
+                add(Message::SetLink(port), 0, "enslave", format!("{place}:{link}"));
             }
             LinkChange::Up { link } => {
                 let up = LinkUnspec::new_with_name(link).up().build();

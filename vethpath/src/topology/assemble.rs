@@ -66,6 +66,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         guests: None,
     };
     topology.uplink_routes = fabric::routes(&topology);
+    topology.assign_ports(&[]);
     topology.assign_numbers(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
     if is_resolved {
@@ -194,13 +195,16 @@ impl Maker<'_> {
     fn pair(&self, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {
         let Place::Namespace(namespace) = &decl.place else { return None };
         let (place, name) = (namespace.as_str(), decl.name.value.as_str());
+        let written = decl.port.as_ref();
         Some(Pair {
             number: 0,
             namespace: namespace.clone(),
             inner: self.interface(decl, bridge.mtu),
             bridge: bridge.name.clone(),
             place: bridge.place.clone(),
-            port: port_name(self.lab, place, name),
+            port: written
+                .map_or_else(|| port_name(self.lab, namespace, &decl.name.value), |at| at.value.clone()),
+            has_own_port: written.is_some(),
             port_mac: port_mac(self.lab, place, name),
             datapath: decl.datapath.unwrap_or(bridge.datapath),
         })

@@ -88,6 +88,8 @@ pub(super) struct InterfaceDecl {
     pub(super) accept_ra: Option<At<bool>>,
     /// `None` means that of the bridge.
     pub(super) datapath: Option<Datapath>,
+    /// The name of its port.
+    pub(super) port: Option<At<IfName>>,
 }
 
 impl InterfaceDecl {

@@ -17,6 +17,7 @@ enum Purpose {
     PortName = 3,
     Uplink = 4,
     Acceleration = 5,
+    CutName = 6,
 }
 
 /// SipHash-1-3 with the purpose as its key, over length-prefixed parts.
@@ -51,31 +52,29 @@ pub fn port_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
     mac(hash(Purpose::PortMac, &[lab.as_str(), place, interface]))
 }
 
-/// What the names of ports begin with, the number of letters and digits that follow, and which these are.
-const PORT_PREFIX: &str = "vp";
-const PORT_LETTERS: usize = 10;
-const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-
-/// The device name of that port: `vp` and ten letters or digits (50 bits of hash).
-#[must_use]
-pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
-    let mut bits = hash(Purpose::PortName, &[lab.as_str(), place, interface]);
-    let mut name = String::from(PORT_PREFIX);
-    for _ in 0..PORT_LETTERS {
-        name.push(char::from(LETTERS[(bits & 31) as usize]));
-        bits >>= 5;
-    }
-    match name.parse() {
+/// The name of the machine's end of a fabric's uplink: `vp` and ten letters or digits (50 bits of hash).
+pub(super) fn uplink_name(lab: &LabName, namespace: &str, interface: &str) -> IfName {
+    let name = letters(hash(Purpose::PortName, &[lab.as_str(), namespace, interface]), 10);
+    match format!("vp{name}").parse() {
         Ok(name) => name,
         Err(_) => unreachable!("twelve letters and digits are an interface name"),
     }
 }
 
-/// Whether a device name has the form of [`port_name`], whichever lab's.
-#[must_use]
-pub fn is_port_name(name: &str) -> bool {
-    let rest = name.strip_prefix(PORT_PREFIX).map(str::as_bytes);
-    rest.is_some_and(|rest| rest.len() == PORT_LETTERS && rest.iter().all(|letter| LETTERS.contains(letter)))
+/// The end of a port's name: `count` letters and digits, others with each attempt.
+pub(super) fn port_hash(lab: &LabName, place: &str, interface: &str, attempt: u32, count: usize) -> String {
+    letters(hash(Purpose::CutName, &[lab.as_str(), place, interface, &attempt.to_string()]), count)
+}
+
+/// Letters and digits for five bits of a hash each.
+fn letters(mut hash: u64, count: usize) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let letter = |_| {
+        let letter = LETTERS[(hash & 31) as usize];
+        hash >>= 5;
+        char::from(letter)
+    };
+    (0..count).map(letter).collect()
 }
 
 /// The addresses of the machine at the uplink of a lab's fabric. The IPv4 address is link-local (RFC 3927), of the middle
@@ -159,13 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn port_names_are_short_and_differ() {
-        let name = port_name(&lab(), "ns0", "eth0");
+    fn hashed_names_are_short_and_differ() {
+        let name = uplink_name(&lab(), "lab-fabric", "uplink");
         assert_eq!(name.as_str().len(), 12);
-        assert_ne!(name, port_name(&lab(), "ns1", "eth0"));
-        assert!(is_port_name(name.as_str()));
-        for other in ["vp", "vpabcdefghijk", "vpabcdefghi1", "veth1a2b3c4d", "xpabcdefghij"] {
-            assert!(!is_port_name(other), "{other}");
-        }
+        assert_ne!(name, uplink_name(&lab(), "other-fabric", "uplink"));
+        let end = |attempt| port_hash(&lab(), "ns0", "eth0", attempt, 6);
+        assert_eq!((end(0).len(), end(0) == end(0), end(0) == end(1)), (6, true, false));
     }
 }

@@ -47,6 +47,9 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
     for pair in &topology.pairs {
         let place = Place::Namespace(pair.namespace.clone());
         interface(topology, &place, &pair.inner, pair.bridge.as_str(), out)?;
+        if pair.has_own_port {
+            writeln!(out, "port = {}", quoted(pair.port.as_str()))?;
+        }
         if topology.bridge(&pair.place, &pair.bridge).is_some_and(|bridge| bridge.datapath != pair.datapath) {
             datapath(out, pair.datapath)?;
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cable, IfName, LabName, Mac, NsName, Place, Sysctl, SysctlKey, Topology,
     declared::{BridgeDecl, Declared, FabricDecl, InterfaceDecl, NamespaceDecl},
-    derive::{port_name, uplink_addresses},
+    derive::{uplink_addresses, uplink_name},
     fault::Sink,
     parse::Link,
     read::{At, List},
@@ -199,7 +199,7 @@ fn uplink(
     (v4, v6): (bool, bool),
     declared: &Declared,
 ) -> [InterfaceDecl; 2] {
-    let outside_name = port_name(lab, namespace.as_str(), UPLINK);
+    let outside_name = uplink_name(lab, namespace.as_str(), UPLINK);
     let Ok(inside_name) = UPLINK.parse::<IfName>() else { unreachable!("letters are an interface name") };
     let (own_v4, own_v6) = uplink_addresses(lab);
     let net = |address: IpAddr, length| IpNet::new(address, length).ok();
@@ -226,6 +226,7 @@ fn uplink(
             dad: Some(At::new(false, span.clone())),
             accept_ra: Some(At::new(false, span.clone())),
             datapath: None,
+            port: None,
         }
     };
     let [outside, inside] = addresses;

@@ -274,6 +274,8 @@ pub(super) static INTERFACE: Table = Table {
             "Check its IPv6 addresses for duplicates (RFC 4862). Default: the lab's."),
         ACCEPT_RA,
         datapath(None, "Of its port alone. Default: the bridge's."),
+        key("port", Kind::Pattern(INTERFACE_NAME), r#"port = "r1-eth0""#,
+            "The name of its port, the end on the bridge. Default: NAMESPACE-INTERFACE."),
     ],
 };
 

@@ -7,7 +7,8 @@ use super::{
     declared::{Index, InterfaceDecl},
     fault::Sink,
     parse::Link,
-    port_mac, port_name,
+    port_mac,
+    port_names::trunk_port_name,
     read::At,
 };
 
@@ -177,15 +178,15 @@ fn check_loops(index: &Index<'_>, joints: &[Joint], sink: &mut Sink) {
     }
 }
 
-/// Builds a trunk. It has no namespace, so its names are derived with the prefix "trunk ". They cannot collide with
-/// those of an interface, since a namespace name has no space.
+/// Builds a trunk. It has no namespace, so its MACs are derived with the prefix "trunk ". They are none of an interface,
+/// since a namespace name has no space.
 pub(super) fn trunk(lab: &LabName, joint: &Joint, bridges: &[Bridge]) -> Trunk {
     let end = |near: &Bridge, far: &Bridge| {
         let place = format!("trunk {}", near.name);
         TrunkEnd {
             bridge: near.name.clone(),
             place: near.place.clone(),
-            port: port_name(lab, &place, far.name.as_str()),
+            port: trunk_port_name(lab, &near.name, &far.name),
             mac: port_mac(lab, &place, far.name.as_str()),
         }
     };

@@ -25,6 +25,7 @@ mod neighbours;
 mod numbers;
 mod parse;
 mod partial;
+mod port_names;
 mod read;
 mod routes;
 mod schema;
@@ -39,8 +40,7 @@ mod unique;
 
 pub use adopt::{Adopt, Container, Runtime};
 pub use derive::{
-    acceleration_name, altname, derived_mac, is_port_name, lab_mark, pair_mark, port_mac, port_name,
-    trunk_altname, trunk_mark,
+    acceleration_name, altname, derived_mac, lab_mark, pair_mark, port_mac, trunk_altname, trunk_mark,
 };
 pub use expand::{Expanded, expand};
 pub use fabric::{Fabric, UplinkRoute, overlap};
@@ -55,6 +55,7 @@ pub use model::{
 };
 pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
+pub use port_names::port_name;
 pub use schema::schema;
 pub use sysctl_key::{Scope, SysctlKey};
 

@@ -347,8 +347,11 @@ pub struct Pair {
     pub bridge: IfName,
     /// The bridge's namespace. The port is there too.
     pub place: Place,
-    /// The port's device name: short, derived, unique on the host.
+    /// The port's device name, unique in the lab: see [`Topology::assign_ports`].
     pub port: IfName,
+    /// Whether that name is in the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_own_port: bool,
     /// The port's own MAC, derived.
     pub port_mac: Mac,
     /// The programs of this port, from the interface's or the bridge's `datapath`.

@@ -247,6 +247,13 @@ fn interface(
         let hint = "a cable has no bridge on it, and so no fast path past one: leave `datapath` out";
         sink.add(&datapath.span, message, hint);
     }
+    let port = table.string("port", sink);
+    if let (Some(port), Some(At { value: parse::Link::Interface(..), .. })) = (&port, &link) {
+        let message = format!("interface `{}` is the end of a cable, and has a port", key.value);
+        let hint = "a cable leads to no bridge, and its other end is named in `link`: leave `port` out";
+        sink.add(&port.span, message, hint);
+    }
+    let port = port.and_then(|at| Some(at.with(parse::named(at.value, &at.span, sink)?)));
     let up = table.boolean("up", sink).is_none_or(|up| up.value);
     let sysctls = sysctls::read(table, sink);
     if place == Some(&Place::Host) || adopted {
@@ -271,6 +278,7 @@ fn interface(
         dad: table.boolean("dad", sink),
         accept_ra: table.boolean("accept_ra", sink),
         datapath: datapath.map(|at| at.value),
+        port,
     })
 }
 

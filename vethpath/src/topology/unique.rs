@@ -114,7 +114,8 @@ pub(super) fn check_built(
         let decl = &declared.interfaces[*n];
         macs.see(pair.inner.mac, &decl.mac, (&decl.place, &pair.inner.name), &decl.name.span, sink);
         macs.see_port(pair.port_mac, &decl.name.span, sink);
-        devices.see_port(&pair.place, &pair.port, &decl.name.span, sink);
+        let written = decl.port.as_ref().map_or(&decl.name.span, |port| &port.span);
+        devices.see_port(&pair.place, &pair.port, written, sink);
     }
     for (cable, (n, far)) in topology.cables.iter().zip(&links.cables) {
         let decl = &declared.interfaces[*n];
@@ -185,8 +186,7 @@ impl<'t> Devices<'t> {
     fn see_port(&mut self, place: &'t Place, port: &'t IfName, span: &Range<usize>, sink: &mut Sink) {
         let before = self.ports.0.contains_key(port);
         self.ports.see(port, span, sink, || {
-            let message = format!("two ports would be called `{port}`, which is derived from their names");
-            (message, "rename one of the two interfaces: chance made their ports' names the same")
+            (format!("two ports would be called `{port}`"), "give each `port` a name of its own in the lab")
         });
         if !before {
             self.see(place, port, span, sink);
@@ -220,7 +220,6 @@ mod tests {
 
     #[test]
     fn ports_of_one_name_are_a_fault() {
-        // 50 bits of hash are too many to find a collision, so the names are made up.
         let (host, fabric) = (Place::Host, "fabric".parse().map(Place::Namespace).expect("a name"));
         let port: IfName = "vpabcdefghij".parse().expect("a name");
         let mut devices = Devices { seen: Firsts::new(), ports: Firsts::new() };

@@ -232,9 +232,12 @@ impl Executor<'_> {
                 bridges.insert(*name, outside.index(name)?);
             }
         }
+        // The agent takes what is on a bridge with guests for one of them, unless it is marked.
+        let late = self.bridges_with_guests.clone();
+        let has_guests = |pair: &Pair| late.contains(&(pair.place.clone(), pair.bridge.clone()));
         let new = |((pair, name), netns)| {
             let (pair, netns): (&&Pair, _) = (pair, netns);
-            let bridge = bridges.get(name).copied();
+            let bridge = bridges.get(name).copied().filter(|_| !has_guests(pair));
             NewVeth {
                 end: VethEnd { name: &pair.port, mac: pair.port_mac, bridge },
                 peer: VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None },
@@ -253,14 +256,13 @@ impl Executor<'_> {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        let changes: Vec<_> = made
-            .iter()
-            .map(|(pair, _, (mark, altname), _)| LinkChange::Mark {
-                link: pair.port.as_str(),
-                mark,
-                altname: Some(altname),
-            })
-            .collect();
+        let changes = made.iter().flat_map(|(pair, _, (mark, altname), _)| {
+            let link = pair.port.as_str();
+            let bridge = bridges.get(pair.bridge.as_str()).copied().filter(|_| has_guests(pair));
+            let enslave = bridge.map(|bridge| LinkChange::Enslave { link, bridge });
+            std::iter::once(LinkChange::Mark { link, mark, altname: Some(altname) }).chain(enslave)
+        });
+        let changes: Vec<_> = changes.collect();
         test_hooks::kill_point();
         // Settings are written before the mark: a link without a mark gets both from the next run.
         let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));

@@ -63,6 +63,8 @@ pub struct Executor<'a> {
     pub(super) metrics: Option<Child>,
     /// What could not be restored of what others had.
     pub(super) warnings: Vec<String>,
+    /// The bridges of which ports are marked before they are enslaved.
+    pub(super) bridges_with_guests: BTreeSet<(Place, IfName)>,
     made: Vec<Made>,
     /// Bridges that this run has created and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
@@ -82,6 +84,7 @@ impl<'a> Executor<'a> {
             agent: None,
             metrics: None,
             warnings: Vec::new(),
+            bridges_with_guests: BTreeSet::new(),
             made: Vec::new(),
             quiet: BTreeSet::new(),
             inherits_dad: BTreeMap::new(),
@@ -408,9 +411,8 @@ impl<'a> Executor<'a> {
         let (here, there) = (self.namespaces.get(&trunk.a.place)?, self.namespaces.get(&trunk.b.place)?);
         let (a, b) = (&trunk.a, &trunk.b);
         self.made.push(Made::Link(a.place.clone(), a.port.clone()));
-        let bridge = here.expect_link(&a.bridge)?.ifindex;
         RouteSocket::open(here.netns())?.create_veth(NewVeth {
-            end: VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) },
+            end: VethEnd { name: &a.port, mac: a.mac, bridge: None },
             peer: VethEnd { name: &b.port, mac: b.mac, bridge: None },
             peer_netns: there.netns(),
             mtu,
@@ -421,9 +423,10 @@ impl<'a> Executor<'a> {
             sysctl::write_existing(rtnl.netns(), &Pair::port_settings(&end.place, end.port.as_str()))?;
             rtnl.mark(ifindex, &trunk_mark(self.lab, from, to), Some(&trunk_altname(self.lab, from, to)))
                 .await?;
+            let bridge = rtnl.expect_link(from)?.ifindex;
+            rtnl.enslave(ifindex, bridge, &end.port).await?;
         }
-        let bridge = there.expect_link(&b.bridge)?.ifindex;
-        there.enslave(there.expect_link(&b.port)?.ifindex, bridge, &b.port).await
+        Ok(())
     }
 }
 

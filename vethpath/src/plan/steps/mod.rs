@@ -11,6 +11,9 @@ use crate::topology::{
     Trunk, altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
 };
 
+/// What the name of a pair begins with in a collision.
+const PAIR: &str = "pair ";
+
 /// An object that is not the lab's has a name that the lab needs.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Collision {
@@ -34,7 +37,8 @@ pub enum Collision {
     },
     /// A link with the derived name of a port, which is not in the file.
     #[error(
-        "interface `{name}` already exists in {place} and is not this lab's; the port of {of} needs that name"
+        "interface `{name}` already exists in {place} and is {}; the port of {of} needs that name",
+        whose(.owner.as_ref())
     )]
     Port {
         /// Its place.
@@ -43,6 +47,8 @@ pub enum Collision {
         name: String,
         /// The pair or trunk, such as `pair ns0:eth0`.
         of: String,
+        /// The lab that it belongs to, if any.
+        owner: Option<LabName>,
     },
     /// A subnet of the fabric that the machine has already, by a route or an address.
     #[error(
@@ -66,12 +72,20 @@ impl Collision {
         !matches!(self, Self::Port { .. } | Self::Subnet { .. })
     }
 
+    /// Whether the name is that of a pair's port, which `port` in the file changes.
+    #[must_use]
+    pub fn is_of_a_pair(&self) -> bool {
+        matches!(self, Self::Port { of, .. } if of.starts_with(PAIR))
+    }
+
     /// The other lab that uses the name.
     #[must_use]
     pub fn owner(&self) -> Option<&LabName> {
         match self {
-            Self::Namespace { owner, .. } | Self::Link { owner, .. } => owner.as_ref(),
-            Self::Port { .. } | Self::Subnet { .. } => None,
+            Self::Namespace { owner, .. } | Self::Link { owner, .. } | Self::Port { owner, .. } => {
+                owner.as_ref()
+            }
+            Self::Subnet { .. } => None,
         }
     }
 }
@@ -263,7 +277,10 @@ impl Planner<'_> {
             self.mtu(&pair.place, port, pair.inner.mtu);
             self.enslave(&pair.place, &pair.port, &pair.bridge);
         } else {
-            self.refuse_foreign(&pair.place, port, Some(&format!("pair {}", pair.name())));
+            // If the namespace is another's, it gets another name, and the port with it.
+            if !matches!(self.observed.namespaces.get(&pair.namespace), Some(Found::Foreign(_))) {
+                self.refuse_foreign(&pair.place, port, Some(&format!("{PAIR}{}", pair.name())));
+            }
             self.refuse_foreign(&inside, inner, None);
             self.plan.make.push(Step::Pair(pair.clone()));
             self.new_sysctls(&inside, &pair.inner.sysctls);
@@ -327,10 +344,10 @@ impl Planner<'_> {
         if link.ours || self.standing.is_gone(place) {
             return;
         }
-        let (place, name) = (place.clone(), name.to_owned());
+        let (place, name, owner) = (place.clone(), name.to_owned(), link.owner.clone());
         self.collisions.push(match port_of {
-            Some(of) => Collision::Port { place, name, of: of.to_owned() },
-            None => Collision::Link { place, name, owner: link.owner.clone() },
+            Some(of) => Collision::Port { place, name, of: of.to_owned(), owner },
+            None => Collision::Link { place, name, owner },
         });
     }
 }

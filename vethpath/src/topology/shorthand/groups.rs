@@ -120,6 +120,7 @@ fn group(
         up: true,
         dad: None,
         accept_ra: None,
+        port: None,
     };
     let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();
     if let Some(first) = interfaces.first() {

@@ -84,6 +84,7 @@ fn mesh(
                 up: true,
                 dad: None,
                 accept_ra: None,
+                port: None,
             });
         }
     }
