@@ -17,6 +17,7 @@ mod fabric;
 mod faults;
 mod firewall;
 mod formats;
+mod graph;
 mod guest_churn;
 mod guests;
 mod harness;

@@ -153,6 +153,8 @@ pub enum Command {
     },
     /// Show which interface is the other end of a veth, whoever made it.
     Peer(PeerArgs),
+    /// Draw a lab, or a file that is not up.
+    Graph(GraphArgs),
     /// Show packets of each pair by path, with the reasons for slow ones.
     Stats {
         #[command(flatten)]
@@ -247,6 +249,32 @@ pub struct ValidateArgs {
     pub overrides: OverrideArgs,
     #[command(flatten)]
     pub json: JsonArg,
+}
+
+/// `--format` of `graph`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// A picture for a browser, light or dark as the reader's page.
+    Svg,
+    /// A flowchart, which GitHub and GitLab draw in Markdown.
+    Mermaid,
+    /// The language of Graphviz.
+    Dot,
+    /// Nodes and links, for programs; hosts that are alike are never one node.
+    Json,
+}
+
+/// Arguments of `graph`.
+#[derive(Args, Clone, Debug)]
+pub struct GraphArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    /// The language of the picture.
+    #[arg(long, value_enum, default_value = "svg")]
+    pub format: GraphFormat,
+    /// Colour the links of a lab that is up by state and rate, from two readings a second apart.
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Arguments of `peer`.

@@ -16,6 +16,7 @@ pub mod firewall;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod graph;
 pub mod kernel;
 pub mod metrics;
 pub mod output;

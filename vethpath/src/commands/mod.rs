@@ -10,6 +10,7 @@ mod exec;
 mod failure;
 mod firewall;
 mod follow;
+mod graph;
 mod labs;
 mod list;
 mod metrics;
@@ -61,6 +62,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::List { json } => list::run(json.json, out),
         Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
+        Command::Graph(arguments) => graph::run(&arguments, out),
         Command::Peer(arguments) => peer::run(&arguments, out),
         Command::Doctor { json } => doctor::run(json.json, out),
         Command::Events(arguments) => events::run(&arguments, out),

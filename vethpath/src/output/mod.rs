@@ -3,6 +3,7 @@
 pub mod bench;
 mod events;
 mod format;
+pub mod graph;
 mod round_trips;
 #[cfg(test)]
 pub(crate) mod samples;
