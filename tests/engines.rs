@@ -571,6 +571,7 @@ fn adopts_by_name(engine: &impl Engine) {
     let _ = engine.ok("rm --force other");
 
     let id = engine.run_container("web", "");
+    is_plugged_into_the_engines_bridge(engine, "web");
     let up = || host.vethpath(format!("up {file}"));
     let plan = || host.vethpath(format!("plan {file}")).ok();
     let _ = plan().stdout_has("+ create namespace web");
@@ -627,6 +628,21 @@ fn adopts_by_name(engine: &impl Engine) {
     let links = host.run(format!("nsenter --net=/proc/{}/ns/net ip -br link", engine.pid("web"))).ok().stdout;
     assert_eq!(links.lines().count(), 1, "{links}");
     let _ = engine.ok("rm --force web");
+}
+
+/// Both ends of the interface that an engine has made are found, by the container's name and by the port's.
+#[track_caller]
+fn is_plugged_into_the_engines_bridge(engine: &impl Engine, container: &str) {
+    let peer = |arguments: String| engine.host().vethpath(format!("peer {arguments} --json")).ok().json();
+    let inside = peer(format!("eth0 --in {container}"));
+    let port = &inside["peer"];
+    assert!(port["bridge"].is_string() && port["namespace"] == "host", "{inside:#}");
+    let name = port["interface"].as_str().expect("a name");
+    let outside = &peer(name.to_owned())["peer"];
+    assert_eq!(outside["interface"], "eth0");
+    assert_eq!(outside["ifindex"], inside["ifindex"]);
+    let inside = peer(format!("eth0 --in {}", engine.pid(container)));
+    assert_eq!(&inside["peer"], port);
 }
 
 fn engine_name<E: Engine>(_: &E) -> &'static str {

@@ -184,6 +184,24 @@ pub async fn preview(topology: &Topology, adoptions: Adoptions) -> Result<Previe
     Ok(Preview { changes, refusal })
 }
 
+/// Computes what is not as a lab's record says: the changes that [`up`] would make, as `plan` prints them, or what is in
+/// their way. Changes nothing, and asks no agent.
+///
+/// # Errors
+/// The state cannot be read.
+pub async fn drift(record: &Record) -> Result<Vec<String>, Error> {
+    let topology = &record.topology;
+    let history = History::read(&Directory::of(&topology.lab))?;
+    let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
+    let observed = observe(topology, &former, Some(record.hook), &mut NetnsCache::open()?).await?;
+    Ok(match plan(topology, &former, &observed) {
+        Ok(plan) => {
+            Changes::of(plan).iter().map(|change| format!("{} {change}", change.action.sign())).collect()
+        }
+        Err(collisions) => collisions.iter().map(ToString::to_string).collect(),
+    })
+}
+
 /// Reads the state, plans, and makes all checks that are possible before anything is changed.
 async fn load(
     topology: &Topology,

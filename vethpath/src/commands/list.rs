@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
     agent::status::{self, Status},
+    apply,
     output::{self, count, printable},
     show::{self, Metrics},
     state::{self, Directory, Record, events::Time},
@@ -142,7 +143,13 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
 /// Prints the current state of a lab.
 pub fn show(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let record = labs::record(lab)?;
-    let shown = runtime()?.block_on(show::observe(&record.topology))?;
+    let runtime = runtime()?;
+    let mut shown = runtime.block_on(show::observe(&record.topology))?;
+    shown.drift = match runtime.block_on(apply::drift(&record)) {
+        Ok(drift) => drift,
+        // What could be read is shown all the same.
+        Err(error) => vec![format!("cannot compare the lab with its file: {error}")],
+    };
     let printed = if json { output::json(&shown, out) } else { output::show(&shown, out) };
     printed.map_err(Failure::output)?;
     Ok(Exit::Done)

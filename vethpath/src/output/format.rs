@@ -103,8 +103,13 @@ pub const GLUE: char = '\u{a0}';
 
 /// Renders a table as text, with a trailing newline: no lines, two blanks between columns, headings in capitals.
 pub fn render(columns: &[Column], rows: Vec<Vec<String>>) -> String {
+    render_within(WIDTH, columns, rows)
+}
+
+/// The same with another maximum width.
+pub fn render_within(width: u16, columns: &[Column], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     let heading = |column: &Column| match column {
         Column::Text(heading) | Column::Number(heading) | Column::Wrapped(heading, _) => *heading,
     };

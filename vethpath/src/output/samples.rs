@@ -84,6 +84,7 @@ pub(crate) fn lab() -> Lab {
         present,
         adopted: None,
         interfaces,
+        routes: Vec::new(),
     };
     let port = |name: &str, leads_to, link, bridge_state, state| Port {
         name: name.to_owned(),
@@ -109,6 +110,7 @@ pub(crate) fn lab() -> Lab {
         bridges: vec![Bridge {
             namespace: "host".to_owned(),
             adopted: false,
+            nat: true,
             interface: interface("br0", None, "02:00:00:00:00:02", LinkState::NoCarrier, &[]),
             ports: vec![
                 port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), State::Armed),
@@ -129,5 +131,6 @@ pub(crate) fn lab() -> Lab {
             b_port: "vp0000000003".to_owned(),
             state: LinkState::Up,
         }],
+        drift: vec!["~ change interface host:tap0: down -> up".to_owned()],
     }
 }

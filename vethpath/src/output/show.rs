@@ -3,15 +3,19 @@
 use std::io::{self, Write};
 
 use super::{
-    format::{Column, headline, render},
+    format::{Column, GLUE, headline, render_within},
     printable,
 };
 use crate::{
-    show::{Bridge, Interface, Lab, LinkState, Namespace, Port},
+    show::{Bridge, Interface, Lab, LinkState, Namespace, Port, Route},
     stats::State,
 };
 
-/// Prints the agent's status, then the namespaces, bridges, ports, cables and trunks that the lab has.
+/// The width of a terminal that is not changed.
+const WIDTH: u16 = 80;
+
+/// Prints the agent's status, then the namespaces, bridges, ports, cables and trunks that the lab has, and what is not as
+/// its file says.
 ///
 /// # Errors
 /// Those of `out`.
@@ -25,7 +29,10 @@ pub fn show(lab: &Lab, out: &mut dyn Write) -> io::Result<()> {
     for table in tables.iter().flatten() {
         write!(out, "\n{table}")?;
     }
-    Ok(())
+    if !lab.drift.is_empty() {
+        writeln!(out, "\nnot as the file says; `vethpath up` with it would:")?;
+    }
+    lab.drift.iter().try_for_each(|change| writeln!(out, "{}", printable(change)))
 }
 
 fn namespaces(namespaces: &[Namespace]) -> Option<String> {
@@ -35,17 +42,22 @@ fn namespaces(namespaces: &[Namespace]) -> Option<String> {
         Column::Text("MAC"),
         Column::Number("MTU"),
         Column::Text("STATE"),
-        Column::Text("ADDRESSES"),
+        Column::Wrapped("ADDRESSES", 15),
     ];
     let mut rows = Vec::new();
     for namespace in namespaces {
+        let name = match &namespace.adopted {
+            Some(_) => format!("{}\n(adopted)", namespace.name),
+            None => namespace.name.clone(),
+        };
         if namespace.interfaces.is_empty() {
             let state = if namespace.present { "-" } else { "missing" };
-            rows.push([&namespace.name, "-", "-", "-", state, "-"].map(str::to_owned).to_vec());
+            rows.push([&name, "-", "-", "-", state, "-"].map(str::to_owned).to_vec());
         }
         for interface in &namespace.interfaces {
-            let mut row = vec![namespace.name.clone()];
-            row.extend(cells(interface));
+            let mut row = vec![name.clone()];
+            let is_by_it = |route: &&Route| route.device.as_ref() == Some(&interface.name);
+            row.extend(cells(interface, namespace.routes.iter().filter(is_by_it)));
             rows.push(row);
         }
     }
@@ -59,11 +71,15 @@ fn bridges(bridges: &[Bridge]) -> Option<String> {
         Column::Text("MAC"),
         Column::Number("MTU"),
         Column::Text("STATE"),
-        Column::Text("ADDRESSES"),
+        Column::Wrapped("ADDRESSES", 15),
+        Column::Text("NOTES"),
     ];
     let row = |bridge: &Bridge| {
-        let mut row = cells(&bridge.interface).to_vec();
+        let mut row = cells(&bridge.interface, std::iter::empty()).to_vec();
         row.insert(1, bridge.namespace.clone());
+        let notes = [("nat", bridge.nat), ("adopted", bridge.adopted)];
+        let notes: Vec<_> = notes.iter().filter(|(_, on)| *on).map(|(note, _)| *note).collect();
+        row.push(if notes.is_empty() { "-".to_owned() } else { notes.join(", ") });
         row
     };
     table(&columns, bridges.iter().map(row).collect())
@@ -73,7 +89,7 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
     let columns = [
         Column::Text("PORT"),
         Column::Text("BRIDGE"),
-        Column::Text("LEADS TO"),
+        Column::Wrapped("LEADS TO", 14),
         Column::Text("LINK"),
         Column::Text("ON BRIDGE"),
         Column::Wrapped("FAST PATH", 12),
@@ -124,10 +140,12 @@ fn trunks(lab: &Lab) -> Option<String> {
     table(&columns, rows.collect())
 }
 
-/// The cells for name, MAC, MTU, state and addresses.
-fn cells(interface: &Interface) -> [String; 5] {
+/// The cells for name, MAC, MTU, state and addresses, with the routes by it below.
+fn cells<'r>(interface: &Interface, routes: impl Iterator<Item = &'r Route>) -> [String; 5] {
     let dash = || "-".to_owned();
-    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+    let addresses = interface.addresses.iter().map(ToString::to_string);
+    let routes = routes.map(|route| route.to_string().replace(' ', &GLUE.to_string()));
+    let addresses: Vec<_> = addresses.chain(routes).collect();
     [
         interface.label(),
         interface.mac.clone().unwrap_or_else(dash),
@@ -138,7 +156,7 @@ fn cells(interface: &Interface) -> [String; 5] {
 }
 
 fn table(columns: &[Column], rows: Vec<Vec<String>>) -> Option<String> {
-    (!rows.is_empty()).then(|| render(columns, rows))
+    (!rows.is_empty()).then(|| render_within(WIDTH, columns, rows))
 }
 
 #[cfg(test)]
@@ -166,20 +184,25 @@ ns1        eth0               -                     -  missing  -
 empty      -                  -                     -  -        -
 gone       -                  -                     -  missing  -
 
-BRIDGE  NAMESPACE  MAC                 MTU  STATE       ADDRESSES
-br0     host       02:00:00:00:00:02  1500  no carrier  -
+BRIDGE  NAMESPACE  MAC                 MTU  STATE       ADDRESSES      NOTES
+br0     host       02:00:00:00:00:02  1500  no carrier  -              nat
 
 PORT          BRIDGE  LEADS TO        LINK     ON BRIDGE   FAST PATH
 vp0000000000  br0     ns0:eth0        up       forwarding  armed
-vp0000000001  br0     ns1:eth0        missing  -           not armed: the port does not exist
+vp0000000001  br0     ns1:eth0        missing  -           not armed: the port
+                                                           does not exist
 vp0000000002  br0     trunk to br1    up       not on it   armed
-tap0          br0     not of the lab  down     disabled    not armed: it is not of the lab
+tap0          br0     not of the lab  down     disabled    not armed: it is not
+                                                           of the lab
 
 CABLE     TO       STATE
 ns0:eth1  host:v0  no carrier
 
 TRUNK  PORT          TO   PORT          STATE
 br0    vp0000000002  br1  vp0000000003  up
+
+not as the file says; `vethpath up` with it would:
+~ change interface host:tap0: down -> up
 ";
         assert_eq!(text(&samples::lab()), expected);
     }

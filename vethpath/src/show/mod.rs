@@ -5,5 +5,7 @@ mod model;
 mod observe;
 
 pub use metrics::Metrics;
-pub use model::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TAKES_NO_XDP_TX, Trunk};
+pub use model::{
+    Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Route, TAKES_NO_XDP_TX, Trunk,
+};
 pub use observe::observe;

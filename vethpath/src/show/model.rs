@@ -1,6 +1,6 @@
 //! The data of `show`, as `show --json` prints it.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
@@ -30,6 +30,8 @@ pub struct Lab {
     pub cables: Vec<Cable>,
     /// veth pairs between two bridges.
     pub trunks: Vec<Trunk>,
+    /// What is not as the file says, as the changes that `up` would make, in the words of `plan`.
+    pub drift: Vec<String>,
 }
 
 /// A namespace.
@@ -43,6 +45,29 @@ pub struct Namespace {
     pub adopted: Option<String>,
     /// The interfaces of the file, and others that are up. Bridges and their ports are not among them.
     pub interfaces: Vec<Interface>,
+    /// Its routes by gateways, in its main table.
+    pub routes: Vec<Route>,
+}
+
+/// A route by a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The destination; a prefix of length 0 is the default route.
+    pub to: IpNet,
+    /// The gateway.
+    pub via: IpAddr,
+    /// The interface that leads there.
+    pub device: Option<String>,
+}
+
+/// `default via 10.0.0.1`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to.prefix_len() {
+            0 => write!(f, "default via {}", self.via),
+            _ => write!(f, "{} via {}", self.to, self.via),
+        }
+    }
 }
 
 /// An interface.
@@ -145,6 +170,9 @@ pub struct Bridge {
     /// Whether it is another program's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Whether packets from its subnets are masqueraded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nat: bool,
     /// The bridge itself.
     #[serde(flatten)]
     pub interface: Interface,

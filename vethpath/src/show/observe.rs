@@ -6,12 +6,12 @@ use ipnet::IpNet;
 use netlink_packet_route::link::BridgePortState;
 
 use super::{
-    Bridge, Cable, Interface, Lab, Leads, LinkState, Metrics, Namespace, Port, TAKES_NO_XDP_TX, Trunk,
+    Bridge, Cable, Interface, Lab, Leads, LinkState, Metrics, Namespace, Port, Route, TAKES_NO_XDP_TX, Trunk,
 };
 use crate::{
     agent::guest_name,
     apply::NetnsCache,
-    kernel::{LinkFacts, PortAttribute, Result, Rtnl, XdpMode},
+    kernel::{LinkFacts, PortAttribute, Result, RouteFacts, Rtnl, XdpMode},
     stats::{self, AgentView, State, place_exists},
     topology::{self, CableEnd, IfName, NsName, Place, Topology, TrunkEnd},
 };
@@ -22,6 +22,7 @@ struct Seen {
     /// Its links.
     links: Vec<LinkFacts>,
     addresses: BTreeMap<u32, Vec<IpNet>>,
+    routes: Vec<RouteFacts>,
 }
 
 impl Seen {
@@ -31,7 +32,20 @@ impl Seen {
         for (ifindex, address) in rtnl.socket().addresses()? {
             addresses.entry(ifindex).or_default().push(address);
         }
-        Ok(Self { rtnl, links, addresses })
+        let routes = rtnl.socket().routes()?;
+        Ok(Self { rtnl, links, addresses, routes })
+    }
+
+    /// The routes by gateways.
+    fn routes(&self) -> Vec<Route> {
+        let name = |ifindex: u32| {
+            self.links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone())
+        };
+        let route = |route: &RouteFacts| {
+            let via = route.via.filter(|_| route.is_main)?;
+            Some(Route { to: route.to, via, device: route.ifindex.and_then(name) })
+        };
+        self.routes.iter().filter_map(route).collect()
     }
 
     /// The link of this name.
@@ -81,6 +95,7 @@ pub async fn observe(topology: &Topology) -> Result<Lab> {
         cables: topology.cables.iter().map(|cable| shown(&cable.a, &cable.b, &everywhere)).collect(),
         trunks: trunks(topology, &everywhere),
         agent: view.agent,
+        drift: Vec::new(),
     })
 }
 
@@ -95,7 +110,8 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
             Some(seen) => {
                 // Other interfaces of an adopted namespace do not belong to the lab and are not shown.
                 let interfaces = interfaces(seen, &expected, adopted.is_none()).await?;
-                Namespace { name: namespace.name.to_string(), present: true, adopted, interfaces }
+                let (name, routes) = (namespace.name.to_string(), seen.routes());
+                Namespace { name, present: true, adopted, interfaces, routes }
             }
         };
         namespaces.push(shown);
@@ -110,6 +126,8 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
             present: true,
             adopted: None,
             interfaces,
+            // The machine's are its own.
+            routes: Vec::new(),
         });
     }
     Ok(namespaces)
@@ -117,7 +135,7 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
 
 fn absent(name: &NsName, adopted: Option<String>, expected: &[&IfName]) -> Namespace {
     let interfaces = expected.iter().map(|name| Interface::missing(name.as_str())).collect();
-    Namespace { name: name.to_string(), present: false, adopted, interfaces }
+    Namespace { name: name.to_string(), present: false, adopted, interfaces, routes: Vec::new() }
 }
 
 /// The expected interfaces, existing or missing. If `all`, others that are up follow, in the kernel's order.
@@ -173,7 +191,8 @@ async fn bridges(topology: &Topology, everywhere: &Everywhere, view: &AgentView)
         let has_guests = guests.contains(&(place, name));
         let mut ports = ports(topology, (place, name, has_guests), seen, link, view, &counted);
         note_xdp(topology, (place, name), everywhere, &mut ports);
-        bridges.push(Bridge { namespace: place.to_string(), adopted, interface, ports });
+        let nat = topology.bridge(place, name).is_some_and(|bridge| bridge.nat);
+        bridges.push(Bridge { namespace: place.to_string(), adopted, nat, interface, ports });
     }
     Ok(bridges)
 }
