@@ -95,6 +95,7 @@ mod tests {
             fast: directions(sent[0], received[0]),
             slow: [("arp", 2), ("unseen", sent[1] - 2)].into(),
             slow_frames: BTreeMap::new(),
+            slow_bytes: BTreeMap::new(),
         }
     }
 
