@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -43,7 +44,10 @@ fn judged(lab: &Lab<'_>, namespace: &str) -> Vec<Judged> {
         let address = address.trim_matches(['[', ']']).parse().ok()?;
         let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
         // `ss` prints milliseconds.
-        let microseconds = |text: &str| text.parse::<f64>().ok().map(|ms| (ms * 1000.0).round() as u64);
+        let microseconds = |text: &str| {
+            let time = Duration::try_from_secs_f64(text.parse::<f64>().ok()? / 1000.0).ok()?;
+            u64::try_from(time.as_micros()).ok()
+        };
         let (rtt, var) = value("rtt")?.split_once('/')?;
         Some((address, [microseconds(rtt)?, microseconds(var)?, microseconds(value("minrtt")?)?]))
     };
