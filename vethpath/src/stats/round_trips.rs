@@ -196,6 +196,7 @@ addresses = [\"10.0.1.11/24\"]
 link = \"ns2:c\"
 addresses = [\"10.0.2.11/24\"]
 [namespace.ns2.interface.c]
+link = \"ns1:c\"
 addresses = [\"10.0.2.12/24\"]
 [namespace.ns3.interface.eth0]
 link = \"br0\"
