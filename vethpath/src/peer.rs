@@ -1,16 +1,16 @@
 //! Which interface is the other end of a veth, and where both of them are. The data of `peer`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
 use crate::{
     kernel::{
-        LinkFacts, Netns, Result, RouteSocket, netns,
+        LinkFacts, Netns, Result, RouteSocket, engine, netns,
         residents::{Resident, lowest_process, residents},
     },
     plan::owner,
-    topology::{IfName, LabName},
+    topology::{ContainerName, IfName, LabName},
 };
 
 /// Kinds of devices that are made in pairs.
@@ -43,10 +43,12 @@ pub struct End {
     pub lab: Option<LabName>,
 }
 
-/// A namespace, as it can be found again: by its name, or else by a process in it. Neither is known of a namespace that
-/// is held open or mounted elsewhere.
+/// A namespace, as it can be found again: by the container whose namespace it is, or else by its name, or else by a
+/// process in it. None of these is known of a namespace that is held open or mounted elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
+    /// The container of Docker or podman.
+    pub container: Option<ContainerName>,
     /// Its name in `/run/netns`, or `host` for the caller's.
     pub namespace: Option<String>,
     /// The pid of a process in it: the lowest one.
@@ -64,8 +66,11 @@ impl Place {
 impl From<Resident> for Place {
     fn from(resident: Resident) -> Self {
         match resident {
+            Resident::Container(name) => Self { container: Some(name), ..Self::default() },
             Resident::Name(name) => Self::named(name),
-            Resident::Process { pid, name } => Self { namespace: None, pid: Some(pid), command: Some(name) },
+            Resident::Process { pid, name } => {
+                Self { pid: Some(pid), command: Some(name), ..Self::default() }
+            }
         }
     }
 }
@@ -74,7 +79,8 @@ impl From<Resident> for Place {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { interface, ifindex, place, bridge, lab } = self;
-        match (&place.namespace, place.pid, &place.command) {
+        let name = place.container.as_ref().map(ContainerName::as_str).or(place.namespace.as_deref());
+        match (name, place.pid, &place.command) {
             (Some(name), ..) => write!(f, "{name}:{interface}")?,
             (None, Some(pid), Some(command)) => write!(f, "{interface} in pid {pid} ({command})")?,
             _ => write!(f, "{interface} in a namespace without a name or a process")?,
@@ -97,7 +103,8 @@ pub enum NoPeer {
     Leaving,
 }
 
-/// Finds the other end of an interface of `netns`. Names and processes are those that the caller sees.
+/// Finds the other end of an interface of `netns`. Names and processes are those that the caller sees. Engines that have a
+/// socket are asked for their containers.
 ///
 /// # Errors
 /// A kernel request fails, or `/proc` cannot be read.
@@ -113,10 +120,11 @@ pub fn find(netns: &Netns, interface: &str) -> Result<std::result::Result<Ends, 
     }
     let peer = socket.peers(std::iter::once(&this), false)?.pop().flatten();
     let Some(peer) = peer.map(|peer| peer.read()).transpose()? else { return Ok(Err(NoPeer::Leaving)) };
-    let here = place_of(netns)?;
+    let containers = engine::names();
+    let here = place_of(netns, &containers)?;
     let there = match this.peer_netns {
         None => here.clone(),
-        Some(id) => place_with_id(&socket, id)?,
+        Some(id) => place_with_id(&socket, id, &containers)?,
     };
     let ends = Ends {
         this: end(&this, here, bridge(&this, None, &socket)?),
@@ -145,10 +153,13 @@ fn place_of_mark(link: &LinkFacts) -> Option<Place> {
 }
 
 /// Where an open namespace is.
-fn place_of(netns: &Netns) -> Result<Place> {
+fn place_of(netns: &Netns, containers: &BTreeMap<u64, ContainerName>) -> Result<Place> {
     let inode = netns.inode()?;
     if Netns::current()?.inode()? == inode {
         return Ok(Place::named(netns::HOST));
+    }
+    if let Some(name) = containers.get(&inode) {
+        return Ok(Resident::Container(name.clone()).into());
     }
     // As in `residents`, the last of several names counts.
     if let Some(name) = netns::names().into_iter().rfind(|name| netns.has_name(name)) {
@@ -158,11 +169,11 @@ fn place_of(netns: &Netns) -> Result<Place> {
 }
 
 /// Where a namespace is that is known by its id in the socket's namespace.
-fn place_with_id(socket: &RouteSocket, id: i32) -> Result<Place> {
+fn place_with_id(socket: &RouteSocket, id: i32, containers: &BTreeMap<u64, ContainerName>) -> Result<Place> {
     if socket.nsid_of(&Netns::current()?)? == Some(id) {
         return Ok(Place::named(netns::HOST));
     }
-    Ok(residents(socket)?.remove(&id).map_or_else(Place::default, Place::from))
+    Ok(residents(socket, containers)?.remove(&id).map_or_else(Place::default, |found| found.resident.into()))
 }
 
 /// The bridge that a link is a port of. `id` is that of the link's namespace, if it is another than the socket's.

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::temporary_lab::ShapeError;
 use crate::{
-    kernel, state,
+    kernel::{self, engine},
+    state,
     topology::{IfName, LabName, NsName},
 };
 
@@ -36,9 +37,12 @@ pub enum Error {
         /// The bridge.
         bridge: IfName,
     },
-    /// `--from` or `--to` is neither a namespace nor the pid of a process.
-    #[error("there is no network namespace `{0}`, and no process with that pid")]
+    /// `--from` or `--to` is neither a namespace, nor the pid of a process, nor a container.
+    #[error("there is no network namespace `{0}`, no process with that pid, and no container of that name")]
     NoSuchNamespace(String),
+    /// `--from` or `--to` is a container without a namespace of its own, or an engine does not answer.
+    #[error(transparent)]
+    Container(#[from] engine::Error),
     /// The two namespaces are not both behind that bridge.
     #[error(
         "`{from}` and `{to}` have no addresses of one subnet behind accelerated ports of bridge {bridge}"
@@ -142,6 +146,7 @@ impl Error {
                 | Self::OneCpu
                 | Self::Shape(_)
         ) || matches!(self, Self::State(error) if error.is_request())
+            || matches!(self, Self::Container(error) if error.is_request())
     }
 
     /// The hint for the user.
@@ -158,7 +163,8 @@ impl Error {
                 "`vethpath accelerate BRIDGE` shows the bridge's ports, and what is behind them"
             }
             Self::NoSuchNamespace(_) => {
-                "a container's pid: `docker inspect --format '{{.State.Pid}}' NAME`, or the same with podman"
+                "`docker ps` or `podman ps` lists containers that run; an engine without a socket is not asked, and \
+                 `podman inspect --format '{{.State.Pid}}' NAME` prints a pid"
             }
             Self::NoAgent(_) => "the next `vethpath up` or `vethpath accelerate` starts it",
             Self::Lost { .. } => "see whether ping works between the two, and what filters UDP or TCP there",
@@ -168,6 +174,7 @@ impl Error {
             Self::OneCpu => "measure with `--cores same`, or allow this process a second CPU (taskset)",
             Self::StillAttached(_) => "the next `vethpath up` of the lab's file attaches what is off",
             Self::State(error) => return error.hint(),
+            Self::Container(error) => return error.hint(),
             Self::Kernel(error) => return error.hint().map(str::to_owned),
             Self::Socket { .. } | Self::Thread { .. } | Self::Interrupted | Self::Shape(_) => return None,
         };

@@ -71,7 +71,7 @@ impl Subject {
         };
         mend(&record, &directory).await?;
         let selection = match &request.bridge {
-            Some(bridge) => selection::select_guests(&record.topology, bridge, &directory)?,
+            Some(bridge) => selection::select_guests(&record.topology, bridge, &directory).await?,
             None => selection::select(&record.topology, request.between.as_ref(), &directory)?,
         };
         Ok(Self { record, directory, selection, cases, _lock: lock })

@@ -17,8 +17,8 @@ use crate::{
     },
     datapath::GuestPort,
     kernel::{
-        self, Netns, RouteSocket, netns,
-        residents::{Resident, residents},
+        self, Netns, RouteSocket, engine, netns,
+        residents::{Inhabited, Resident, residents},
     },
     state::Directory,
     topology::{Datapath, IfName, NsName, Pair, Place, Topology},
@@ -130,7 +130,8 @@ impl Selection {
     }
 }
 
-/// A bridge whose guest ports are measured, and two namespaces, by the name in `/run/netns` or by the pid of a process.
+/// A bridge whose guest ports are measured, and two namespaces, by the name in `/run/netns`, by the pid of a process or
+/// by the name of a container.
 #[derive(Clone, Debug)]
 pub struct AtBridge {
     /// Where it is.
@@ -146,7 +147,11 @@ pub struct AtBridge {
 ///
 /// # Errors
 /// There are no such ports, or the agent does not answer.
-pub fn select_guests(topology: &Topology, at: &AtBridge, directory: &Directory) -> Result<Selection, Error> {
+pub async fn select_guests(
+    topology: &Topology,
+    at: &AtBridge,
+    directory: &Directory,
+) -> Result<Selection, Error> {
     let none = || Error::NoGuests { bridge: at.bridge.clone() };
     let domains = topology.domains();
     let (domain, _) = domains.iter().find(|(_, place)| *place == at.place).ok_or_else(none)?;
@@ -155,13 +160,13 @@ pub fn select_guests(topology: &Topology, at: &AtBridge, directory: &Directory) 
     let prefix = crate::agent::guest_name(&at.place, &at.bridge, &at.bridge);
     let prefix = prefix.trim_end_matches(at.bridge.as_str());
     let here = status.guests.into_iter().filter(|guest| guest.name.starts_with(prefix));
-    let (residents, mut guests) = (residents(&socket)?, Vec::new());
+    let (residents, mut guests) = (residents(&socket, &engine::names())?, Vec::new());
     for guest in here.filter(|guest| guest.number != 0) {
         guests.extend(guest_side(&residents, *domain, at, guest)?);
     }
     let wanted = match &at.between {
         None => None,
-        Some((from, to)) => Some((open(from)?, open(to)?)),
+        Some((from, to)) => Some((open(from).await?, open(to).await?)),
     };
     let ids = match &wanted {
         None => None,
@@ -200,14 +205,17 @@ pub fn select_guests(topology: &Topology, at: &AtBridge, directory: &Directory) 
     })
 }
 
-/// The namespace of this name, or of the process with this pid.
-fn open(name: &str) -> Result<Netns, Error> {
+/// The namespace of this name, of the process with this pid, or of the container of this name.
+async fn open(name: &str) -> Result<Netns, Error> {
     let named = name.parse::<NsName>().ok().filter(netns::exists).map(|known| Netns::named(&known));
     let pid = || name.parse::<u32>().ok().map(|pid| format!("/proc/{pid}/ns/net"));
     let by_pid =
         || pid().filter(|path| Path::new(path).exists()).map(|path| Netns::open(Path::new(&path), name));
-    let found = named.or_else(by_pid).ok_or_else(|| Error::NoSuchNamespace(name.to_owned()))?;
-    Ok(found?)
+    if let Some(found) = named.or_else(by_pid) {
+        return Ok(found?);
+    }
+    let unknown = || Error::NoSuchNamespace(name.to_owned());
+    engine::find_by_name(&name.parse().map_err(|_| unknown())?).await?.ok_or_else(unknown)
 }
 
 /// A guest port, and what is behind it.
@@ -222,13 +230,19 @@ struct GuestEnd {
 
 /// A guest port and what is behind it. `None` if nobody lives in the inner end's namespace, or the inner end is gone.
 fn guest_side(
-    residents: &BTreeMap<i32, Resident>,
+    residents: &BTreeMap<i32, Inhabited>,
     domain: u16,
     at: &AtBridge,
     guest: GuestStatus,
 ) -> Result<Option<GuestEnd>, Error> {
-    let Some(resident) = guest.ends.netns.and_then(|id| residents.get(&id)) else { return Ok(None) };
-    let Ok(netns) = open(&resident.key()) else { return Ok(None) };
+    let Some(Inhabited { path, resident }) = guest.ends.netns.and_then(|id| residents.get(&id)) else {
+        return Ok(None);
+    };
+    let name = match resident {
+        Resident::Process { pid, .. } => pid.to_string(),
+        named => named.to_string(),
+    };
+    let Ok(netns) = Netns::open(path, &name) else { return Ok(None) };
     let inner = RouteSocket::open(&netns)?;
     let GuestStatus { name, port, bridge, number, ends, reason } = guest;
     let addresses = inner.addresses()?.into_iter().filter(|(ifindex, _)| *ifindex == ends.inner);

@@ -17,8 +17,8 @@ use crate::{
         process::interrupted,
         watch::{Event, Watch},
     },
-    output::{self, printable},
-    show::{self, Leads, Port},
+    output::{self, one_line, printable},
+    show::{self, Port},
     state::{AgentLock, Directory},
     stats::State,
     topology::{IfName, LabName, NsName, Place, Source, Topology, acceleration_name, read},
@@ -98,8 +98,11 @@ pub(super) fn topology(bridge: &str, namespace: Option<&str>) -> Result<Topology
 
 fn json(topology: &Topology, ports: &[Port], out: &mut dyn Write) -> Result<Exit, Failure> {
     let Some(bridge) = topology.adopted.first() else { return Ok(Exit::Done) };
-    let ports =
-        ports.iter().map(|port| PortReport { port: &port.name, behind: behind(port), state: &port.state });
+    let ports = ports.iter().map(|port| PortReport {
+        port: &port.name,
+        behind: port.behind.as_deref(),
+        state: &port.state,
+    });
     let report = Report {
         lab: &topology.lab,
         bridge: &bridge.name,
@@ -110,20 +113,14 @@ fn json(topology: &Topology, ports: &[Port], out: &mut dyn Write) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn behind(port: &Port) -> Option<&str> {
-    match &port.leads_to {
-        Leads::Guest(behind) => behind.as_deref(),
-        Leads::Pair(_) | Leads::Trunk(_) | Leads::Elsewhere => None,
-    }
-}
-
 fn print(topology: &Topology, ports: &[Port], out: &mut dyn Write) -> std::io::Result<()> {
     let Some(bridge) = topology.adopted.first() else { return Ok(()) };
     let armed = ports.iter().filter(|port| port.state == State::Armed).count();
     let all = output::count(ports.len(), "port");
     writeln!(out, "bridge {}: {armed} of {all} armed", bridge.name)?;
     for port in ports {
-        let behind = behind(port).map_or(String::new(), |behind| format!(" ({})", printable(behind)));
+        let behind =
+            port.behind.as_deref().map_or(String::new(), |behind| format!(" ({})", one_line(behind)));
         let state = match &port.state {
             State::Armed => "armed".to_owned(),
             State::NotArmed(reason) => format!("not armed: {reason}"),
@@ -160,7 +157,7 @@ fn advise(place: &Place, err: &mut dyn Write) {
 }
 
 /// Accelerates the bridge whenever it is there and the agent is not, until an interrupt. The agent itself follows a
-/// bridge that is made anew.
+/// bridge that is made again.
 async fn follow(topology: &Topology) -> Result<Exit, Failure> {
     let mut interrupt = std::pin::pin!(interrupted());
     let directory = Directory::of(&topology.lab);
@@ -176,9 +173,9 @@ async fn follow(topology: &Topology) -> Result<Exit, Failure> {
             (said, is_done) = (now, done);
         }
         if !std::mem::replace(&mut is_ready, true) {
-            // Without a service manager nobody is told.
+            // Without a service manager there is nobody to notify.
             if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-                warn!("cannot tell the service manager: {error}");
+                warn!("cannot notify the service manager: {error}");
             }
         }
         tokio::select! {

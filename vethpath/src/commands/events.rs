@@ -1,8 +1,13 @@
 //! `vethpath events`.
 
-use std::io::{self, Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+};
 
 use jiff::Timestamp;
+use log::warn;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, failure::runtime, labs};
@@ -12,9 +17,10 @@ use crate::{
     output,
     state::{
         Directory,
-        events::{Event, Follower, Reader, Time},
+        events::{Event, Follower, Kind, Reader, Time},
     },
-    topology::{LabName, Pair},
+    stats,
+    topology::{Pair, Topology},
 };
 
 /// Which events are shown, and how.
@@ -42,14 +48,15 @@ pub fn run(arguments: &EventsArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         json: arguments.json,
     };
     if arguments.follow {
-        return runtime()?.block_on(follow(&topology.lab, &choice, out));
+        return runtime()?.block_on(follow(&topology, &choice, out));
     }
     let events = Reader::of(&Directory::of(&topology.lab)).read().map_err(unreadable)?;
-    choice.print(&events, out).map_err(Failure::output)?;
+    choice.print(&events, &topology, out).map_err(Failure::output)?;
     Ok(Exit::Done)
 }
 
-async fn follow(lab: &LabName, choice: &Choice, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn follow(topology: &Topology, choice: &Choice, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let lab = &topology.lab;
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut follower = Follower::of(&Directory::of(lab)).map_err(|error| match error.kind() {
@@ -68,8 +75,18 @@ async fn follow(lab: &LabName, choice: &Choice, out: &mut dyn Write) -> Result<E
             let _ = writeln!(io::stderr(), "lab {lab} is down");
             return Ok(Exit::Done);
         };
-        choice.print(&events, out).map_err(Failure::output)?;
+        choice.print(&events, topology, out).map_err(Failure::output)?;
     }
+}
+
+/// An event as `--json` prints it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    /// What is behind the guest port that it is about, if the port is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<&'a str>,
 }
 
 impl Choice {
@@ -79,16 +96,83 @@ impl Choice {
     }
 
     /// Prints with one write, so that a reader gets all events at once.
-    fn print(&self, events: &[Event], out: &mut dyn Write) -> io::Result<()> {
+    fn print(&self, events: &[Event], topology: &Topology, out: &mut dyn Write) -> io::Result<()> {
         let mut text = Vec::new();
-        for event in events.iter().filter(|event| self.wants(event)) {
-            if self.json { output::json_line(event, &mut text) } else { output::event(event, &mut text) }?;
+        let current = current(events);
+        let is_shown = |(at, event): &(usize, &Event)| self.wants(event) && current.contains(at);
+        let behind = match events.iter().enumerate().any(|event| is_shown(&event)) {
+            // Names are of use, and events are complete without them.
+            true => stats::behind_guests(topology).inspect_err(|error| warn!("{error}")).unwrap_or_default(),
+            false => BTreeMap::new(),
+        };
+        for (at, event) in events.iter().enumerate().filter(|(_, event)| self.wants(event)) {
+            let guest = event.kind.pairs().first().and_then(|pair| behind.get(*pair));
+            let behind = guest.filter(|_| current.contains(&at)).map(String::as_str);
+            match self.json {
+                true => output::json_line(&Shown { event, behind }, &mut text),
+                false => output::event(event, behind, &mut text),
+            }?;
         }
         out.write_all(&text)?;
         out.flush()
     }
 }
 
+/// The positions of events about guest ports that may still be there. A port with the name of one that has left begins
+/// with an event that has no state before it, and so does each port with another agent.
+fn current(events: &[Event]) -> BTreeSet<usize> {
+    let (mut current, mut complete) = (BTreeSet::new(), BTreeSet::new());
+    for (at, event) in events.iter().enumerate().rev() {
+        let (pair, is_first) = match &event.kind {
+            Kind::PairArmed { pair, before, .. } | Kind::PairNotArmed { pair, before, .. } => {
+                (pair, before.is_none())
+            }
+            Kind::GuestLeft { pair, .. } => {
+                complete.insert(pair);
+                continue;
+            }
+            _ => continue,
+        };
+        // Pairs of a lab's own have no slash in their names.
+        if pair.contains('/') && !complete.contains(pair) {
+            current.insert(at);
+        }
+        if is_first {
+            complete.insert(pair);
+        }
+    }
+    current
+}
+
 fn unreadable(error: io::Error) -> Failure {
     Failure::system(format!("cannot read the lab's events: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::LabName;
+
+    #[test]
+    fn only_events_of_ports_that_may_be_there_get_a_name() {
+        let lab: LabName = "lab".parse().unwrap();
+        let armed = |pair: &str, before: Option<&str>| {
+            let (pair, before) = (pair.to_owned(), before.map(str::to_owned));
+            Event::now(&lab, Kind::PairArmed { port: pair.clone(), pair, before })
+        };
+        let left =
+            |pair: &str| Event::now(&lab, Kind::GuestLeft { pair: pair.to_owned(), port: pair.to_owned() });
+        let events = [
+            armed("br0/a", None),
+            left("br0/a"),
+            armed("br0/a", None),
+            armed("br0/b", None),
+            armed("br0/a", Some("the port is down")),
+            armed("ns0:eth0", None),
+            armed("br0/b", None),
+            armed("br0/c", None),
+            left("br0/c"),
+        ];
+        assert_eq!(current(&events), BTreeSet::from([2, 4, 6]));
+    }
 }

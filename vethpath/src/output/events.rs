@@ -2,21 +2,17 @@
 
 use std::io::{self, Write};
 
-use super::format::{printable, seconds};
+use super::format::{one_line, pair, seconds};
 use crate::state::events::{Event, Former, How, Kind};
 
-/// Prints the time, the subject and the event, always in one line.
+/// Prints the time, the subject and the event, always in one line. Names of devices and rules may come from other programs.
+/// `behind` is what is behind the guest port that the event is about.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+pub fn event(event: &Event, behind: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let (subject, what) = describe(&event.kind);
-    writeln!(out, "{}  {}  {}", event.time, plain(&subject), plain(&what))
-}
-
-/// Names of devices and rules may come from other programs. They are escaped, so that an event stays one line.
-fn plain(text: &str) -> String {
-    printable(text).replace('\n', "\\n")
+    writeln!(out, "{}  {}  {}", event.time, pair(&one_line(&subject), behind), one_line(&what))
 }
 
 fn describe(kind: &Kind) -> (String, String) {
@@ -103,7 +99,7 @@ mod tests {
     fn line(kind: Kind) -> String {
         let time = "2026-11-21T02:47:52.123456Z".parse().unwrap();
         let mut out = Vec::new();
-        event(&Event { time, lab: "lab".parse().unwrap(), kind }, &mut out).unwrap();
+        event(&Event { time, lab: "lab".parse().unwrap(), kind }, None, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

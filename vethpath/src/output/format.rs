@@ -78,6 +78,18 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// The same on one line: newlines are escaped too.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
+/// A pair for people: its name, or what is behind a guest port with the port's name beside it.
+#[must_use]
+pub fn pair(name: &str, behind: Option<&str>) -> String {
+    behind.map_or_else(|| name.to_owned(), |behind| format!("{} ({name})", one_line(behind)))
+}
+
 fn is_harmful(character: char) -> bool {
     let directs =
         matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -11,7 +11,7 @@ mod show;
 mod stats;
 
 pub use events::event;
-pub use format::{count, grouped, printable};
+pub use format::{count, grouped, one_line, printable};
 pub use show::show;
 pub use stats::{Growth, matrix, stats};
 

@@ -89,6 +89,7 @@ pub(crate) fn lab() -> Lab {
     let port = |name: &str, leads_to, link, bridge_state, state| Port {
         name: name.to_owned(),
         leads_to,
+        behind: None,
         link,
         bridge_state,
         state,

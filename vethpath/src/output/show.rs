@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    format::{Column, GLUE, headline, render_within},
+    format::{Column, GLUE, headline, one_line, render_within},
     printable,
 };
 use crate::{
@@ -95,7 +95,7 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
         Column::Wrapped("FAST PATH", 12),
     ];
     let row = |bridge: &Bridge, port: &Port| {
-        let Port { name, leads_to, link, bridge_state, state, mostly_slow, note } = port;
+        let Port { name, leads_to, link, bridge_state, state, mostly_slow, note, .. } = port;
         let fast_path = match (state, mostly_slow) {
             (State::Armed, None) => State::Armed.to_string(),
             (State::Armed, Some(reason)) => {
@@ -110,7 +110,7 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
             (None, _) => "not on it",
         };
         let bridge = &bridge.interface.name;
-        [name, bridge, &*printable(&leads_to.to_string()), &link.to_string(), on_bridge, &fast_path]
+        [name, bridge, &one_line(&leads_to.to_string()), &link.to_string(), on_bridge, &fast_path]
             .map(str::to_owned)
             .to_vec()
     };

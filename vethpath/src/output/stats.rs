@@ -8,8 +8,7 @@ use std::{
 use vethpath_common::Reason;
 
 use super::{
-    format::{Column, GLUE, grouped, headline, percent, render, short},
-    printable,
+    format::{self, Column, GLUE, grouped, headline, one_line, percent, render, short},
     round_trips::round_trips,
 };
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
@@ -58,7 +57,8 @@ fn mostly_slow(pairs: &[Pair]) -> String {
     let line = |pair: &Pair| {
         let reason = Reason::ALL.into_iter().find(|reason| Some(reason.name()) == pair.mostly_slow)?;
         let (slow, meaning) = (reason.name(), reason.meaning());
-        Some(format!("{}: armed, but nearly everything it sent was slow ({slow}): {meaning}\n", pair.name))
+        let pair = with_port(pair);
+        Some(format!("{pair}: armed, but nearly everything it sent was slow ({slow}): {meaning}\n"))
     };
     pairs.iter().filter_map(line).collect()
 }
@@ -113,8 +113,9 @@ pub fn matrix(flows: &Flows, out: &mut dyn Write) -> io::Result<()> {
     let columns =
         [Column::Text("FROM"), Column::Text("TO"), Column::Number("PACKETS"), Column::Number("BYTES")];
     let row = |flow: &Flow| {
-        let Flow { from, to, count } = flow;
-        vec![from.clone(), to.clone(), grouped(count.packets), grouped(count.bytes)]
+        let Flow { from, from_behind, to, to_behind, count } = flow;
+        let (from, to) = (format::pair(from, from_behind.as_deref()), format::pair(to, to_behind.as_deref()));
+        vec![from, to, grouped(count.packets), grouped(count.bytes)]
     };
     out.write_all(render(&columns, flows.matrix.iter().map(row).collect()).as_bytes())?;
     match flows.left_out.packets {
@@ -166,7 +167,7 @@ fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
         let Pair { name, bridge, traffic, state, .. } = pair;
         let rate = |of: fn(&Rates) -> f64| growth.get(name).map_or("-".to_owned(), |rates| short(of(rates)));
         vec![
-            label(pair),
+            with_port(pair),
             bridge.to_string(),
             grouped(traffic.tx.packets),
             rate(|rates| rates.tx_packets),
@@ -182,8 +183,12 @@ fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
 
 /// What a person calls a pair: its name, or what is behind a guest port.
 fn label(pair: &Pair) -> String {
-    let behind = pair.behind.as_ref().map(|behind| printable(behind).into_owned());
-    behind.unwrap_or_else(|| pair.name.clone())
+    pair.behind.as_deref().map_or_else(|| pair.name.clone(), one_line)
+}
+
+/// The same, with the name of a guest port beside it.
+fn with_port(pair: &Pair) -> String {
+    format::pair(&pair.name, pair.behind.as_deref())
 }
 
 /// The reasons with the most packets, in descending order.
@@ -259,6 +264,25 @@ ns2:eth0  docker0          0      0          0     0        -                   
     }
 
     #[test]
+    fn a_guest_port_is_shown_as_what_is_behind_it() {
+        let mut stats = samples::stats();
+        stats.pairs[2] = Pair {
+            name: "docker0/veth1".to_owned(),
+            port: "veth1".parse().unwrap(),
+            guest: true,
+            behind: Some("eth0 in pid 7 (a\u{1b}[31m\nb)".to_owned()),
+            mostly_slow: Some("unknown-source"),
+            ..stats.pairs[2].clone()
+        };
+        let shown = "eth0 in pid 7 (a\\u{1b}[31m\\nb)";
+        let totals = text(&stats, None);
+        assert!(totals.contains(&format!("\n{shown}  veth1 ")), "{totals}");
+        assert!(totals.contains(&format!("\n{shown} (docker0/veth1): armed, but")), "{totals}");
+        let rates = text(&stats, Some(&Growth::new()));
+        assert!(rates.contains(&format!("\n{shown} (docker0/veth1)  docker0")), "{rates}");
+    }
+
+    #[test]
     fn what_xdp_dropped_is_told() {
         let mut stats = samples::stats();
         stats.pairs[0].dropped = Some(Dropped { tx: 2, rx: 12_345 });
@@ -311,7 +335,9 @@ br0 - br1  vp0000000003  vp0000000004  1,000  10    99.0%    50.0%  armed
     fn who_sent_how_much_to_whom() {
         let flow = |from: &str, to: &str, packets| Flow {
             from: from.to_owned(),
+            from_behind: None,
             to: to.to_owned(),
+            to_behind: None,
             count: Count { frames: packets, packets, bytes: packets * 1000 },
         };
         let mut flows = Flows { lab: "x".to_owned(), ..Flows::default() };
@@ -328,6 +354,8 @@ ns0:eth0  ns1:eth0    1,234  1,234,000
 ns1:eth0  ns0:eth0        5      5,000
 ";
         assert_eq!(text(&flows), expected);
+        flows.matrix[0].to_behind = Some("web:eth0".to_owned());
+        assert!(text(&flows).contains("ns0:eth0  web:eth0 (ns1:eth0)    1,234"), "{}", text(&flows));
         flows.left_out = Count { frames: 7, packets: 7, bytes: 7 };
         assert!(text(&flows).ends_with("\n7 more packets, for which the matrix had no room\n"));
     }

@@ -187,6 +187,9 @@ pub struct Port {
     pub name: String,
     /// The other end.
     pub leads_to: Leads,
+    /// What is behind a guest port, as in `stats`, if that can be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// Up, down, or missing.
     pub link: LinkState,
     /// Its state on the bridge, as `bridge link` prints it: `forwarding`, `blocking`. `None` if it is not on the

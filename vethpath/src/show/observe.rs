@@ -223,7 +223,8 @@ fn ports(
         let found = seen.and_then(|seen| seen.link(name));
         let bridge_state = found.and_then(|found| on_bridge(found, link));
         let link = LinkState::of(found);
-        Port { name: name.to_string(), leads_to, link, bridge_state, state, mostly_slow: None, note: None }
+        let name = name.to_string();
+        Port { name, leads_to, behind: None, link, bridge_state, state, mostly_slow: None, note: None }
     };
     let mut ports = Vec::new();
     for pair in topology.pairs.iter().filter(|pair| pair.place == *place && pair.bridge == *name) {
@@ -251,7 +252,8 @@ fn ports(
                 guest.as_ref().and_then(|guest| counted.get(guest)).cloned().unwrap_or_default();
             Port {
                 name: found.name.clone(),
-                leads_to: if guest.is_some() { Leads::Guest(behind) } else { Leads::Elsewhere },
+                leads_to: if guest.is_some() { Leads::Guest(behind.clone()) } else { Leads::Elsewhere },
+                behind,
                 link: LinkState::of(Some(found)),
                 bridge_state: on_bridge(found, link),
                 state: guest.as_ref().map_or_else(State::of_foreign, |guest| view.guest_state(guest)),

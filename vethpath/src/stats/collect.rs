@@ -8,7 +8,7 @@ use super::{
     AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Traffic, Trunk, account,
     apart,
     ends::{AtPort, Counted, counted},
-    guests::guests,
+    guests::{containers, guests},
     unseen,
 };
 use crate::{
@@ -31,10 +31,12 @@ const FORMER_PAIRS: &str = "former pairs";
 pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let pins = Pins::of(&topology.lab);
     let mut maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
+    // Before the lock, as it takes long.
+    let containers = containers(topology, &pins)?;
     let _locked = lock(topology, maps.as_mut())?;
     // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
-    let guests = guests(topology, &pins)?;
+    let guests = guests(topology, &pins, &containers)?;
     let directory = Directory::of(&topology.lab);
     let known = Unseen::read(&directory);
     let pairs = topology.pairs.iter().zip(&inner).map(|(pair, inner)| Counting {
@@ -207,15 +209,23 @@ pub fn matrix(topology: &Topology) -> Result<Flows> {
         return Ok(flows);
     }
     let mut counters = Counters::open(&pins)?;
+    let containers = containers(topology, &pins)?;
     let _locked = lock(topology, Some(&mut counters))?;
-    let mut names: BTreeMap<u32, String> =
-        counted_pairs(topology).map(|(counter, pair)| (counter, pair.name())).collect();
-    names.extend(guests(topology, &pins)?.into_iter().map(|guest| (guest.number, guest.name)));
-    names.extend(topology.guests.map(|range| (range.former, FORMER.to_owned())));
-    names.insert(NO_PAIR, FORMER_PAIRS.to_owned());
+    let mut names: BTreeMap<u32, (String, Option<String>)> =
+        counted_pairs(topology).map(|(counter, pair)| (counter, (pair.name(), None))).collect();
+    let guests = guests(topology, &pins, &containers)?;
+    names.extend(guests.into_iter().map(|guest| (guest.number, (guest.name, guest.behind))));
+    names.extend(topology.guests.map(|range| (range.former, (FORMER.to_owned(), None))));
+    names.insert(NO_PAIR, (FORMER_PAIRS.to_owned(), None));
     for (key, count) in counters.matrix()?.cells() {
-        if let (Some(from), Some(to)) = (names.get(&key.from), names.get(&key.to)) {
-            flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });
+        if let (Some(from), Some(to)) = (names.get(&key.from).cloned(), names.get(&key.to).cloned()) {
+            flows.matrix.push(Flow {
+                from: from.0,
+                from_behind: from.1,
+                to: to.0,
+                to_behind: to.1,
+                count: count.into(),
+            });
         }
     }
     // With an empty matrix, only traffic that was counted outside of the matrix remains.

@@ -8,10 +8,13 @@ use super::ends::place_exists;
 use crate::{
     agent::guest_name,
     datapath::{Maps, Pins},
-    kernel::{LinkFacts, Netns, Result, RouteSocket, residents::residents},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, engine, residents::residents},
     state::{Before, Befores, Directory},
-    topology::{IfName, Place, Topology},
+    topology::{ContainerName, IfName, Place, Topology},
 };
+
+/// The names of containers, by the inode of the network namespace of each.
+pub(super) type Containers = BTreeMap<u64, ContainerName>;
 
 /// A guest port that exists.
 pub(super) struct Guest {
@@ -29,11 +32,30 @@ pub(super) struct Guest {
     pub(super) inner: Option<LinkFacts>,
 }
 
+/// Asks container engines for the names of their containers, if there are guest ports. This may take seconds.
+pub(super) fn containers(topology: &Topology, pins: &Pins) -> Result<Containers> {
+    Ok(if numbers(topology, pins)?.is_empty() { Containers::new() } else { engine::names() })
+}
+
+/// What is behind each guest port, by the port's name in events, as far as it can be found.
+///
+/// # Errors
+/// The kernel refuses a request that root may make, or the pinned maps are of another version.
+pub fn behind_guests(topology: &Topology) -> Result<BTreeMap<String, String>> {
+    let pins = Pins::of(&topology.lab);
+    let guests = guests(topology, &pins, &containers(topology, &pins)?)?;
+    Ok(guests.into_iter().filter_map(|guest| Some((guest.name, guest.behind?))).collect())
+}
+
+/// The numbers of guest ports, by namespace and ifindex.
+fn numbers(topology: &Topology, pins: &Pins) -> Result<BTreeMap<PortKey, u32>> {
+    let Some(range) = topology.guests.filter(|_| pins.exist()) else { return Ok(BTreeMap::new()) };
+    Ok(Maps::open(pins)?.numbered_ports(&range.numbers())?.into_iter().collect())
+}
+
 /// The guest ports that have numbers, by namespace and ifindex.
-pub(super) fn guests(topology: &Topology, pins: &Pins) -> Result<Vec<Guest>> {
-    let Some(range) = topology.guests.filter(|_| pins.exist()) else { return Ok(Vec::new()) };
-    let numbers: BTreeMap<PortKey, u32> =
-        Maps::open(pins)?.numbered_ports(&range.numbers())?.into_iter().collect();
+pub(super) fn guests(topology: &Topology, pins: &Pins, containers: &Containers) -> Result<Vec<Guest>> {
+    let numbers = numbers(topology, pins)?;
     let befores = Befores::read(&Directory::of(&topology.lab));
     let mut guests = Vec::new();
     for (domain, place) in topology.domains().into_iter().filter(|(_, place)| place_exists(place)) {
@@ -47,7 +69,7 @@ pub(super) fn guests(topology: &Topology, pins: &Pins) -> Result<Vec<Guest>> {
                 let before = befores.0.get(&PortKey { ifindex, domain: domain.into() });
                 before.filter(|before| before.number == number).copied().unwrap_or_default()
             };
-            guests.extend(guests_at(&place, topology, &here, before)?);
+            guests.extend(guests_at(&place, topology, &here, containers, before)?);
         }
     }
     Ok(guests)
@@ -58,6 +80,7 @@ fn guests_at(
     place: &Place,
     topology: &Topology,
     here: &[(u32, u32)],
+    containers: &Containers,
     before: impl Fn(u32, u32) -> Before,
 ) -> Result<Vec<Guest>> {
     let socket = RouteSocket::open(&Netns::of(place)?)?;
@@ -78,11 +101,11 @@ fn guests_at(
         }
     }
     let inner = socket.peers(ports.iter().map(|(link, ..)| link), true)?;
-    let residents = if ports.is_empty() { BTreeMap::new() } else { residents(&socket)? };
+    let residents = if ports.is_empty() { BTreeMap::new() } else { residents(&socket, containers)? };
     let mut guests = Vec::new();
     for ((link, port, bridge, number), inner) in ports.into_iter().zip(inner) {
         let inner = inner.map(|inner| inner.counters()).transpose()?;
-        let resident = link.peer_netns.and_then(|id| residents.get(&id));
+        let resident = link.peer_netns.and_then(|id| residents.get(&id)).map(|found| &found.resident);
         guests.push(Guest {
             name: guest_name(place, &bridge, &port),
             behind: inner.as_ref().zip(resident).map(|(inner, resident)| resident.label(&inner.name)),

@@ -16,5 +16,6 @@ pub use account::{Lost, UNSEEN, account, apart, seen, unseen};
 pub use agent::{Agent, AgentView, State};
 pub use collect::{collect, matrix};
 pub(crate) use ends::place_exists;
+pub use guests::behind_guests;
 pub use model::{Count, Directions, Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk, rates};
 pub use round_trips::{RoundTrips, round_trips};

@@ -120,7 +120,8 @@ pub struct Pair {
     /// Whether another program made the port. Its traffic is counted from when the program was attached.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub guest: bool,
-    /// What is behind a guest port: `ns0:eth0`, or `eth0 in pid 4242 (nginx)`.
+    /// What is behind a guest port: `web:eth0` in a container or a namespace with that name, or
+    /// `eth0 in pid 4242 (nginx)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind: Option<String>,
     /// Its traffic.
@@ -192,8 +193,14 @@ impl Stats {
 pub struct Flow {
     /// The sender: `ns0:eth0`.
     pub from: String,
+    /// What is behind it, if it is a guest port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_behind: Option<String>,
     /// The receiver.
     pub to: String,
+    /// What is behind it, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_behind: Option<String>,
     /// The amount.
     #[serde(flatten)]
     pub count: Count,

@@ -1,11 +1,12 @@
-//! Container engines: the network namespace of a container, and which containers start. `up` and `plan` ask them, the
-//! agent never does.
+//! Container engines: the network namespace of a container, the names of those that run, and which start. Commands ask
+//! them, the agent never does.
 //!
 //! Docker and podman have the same API on a Unix socket (<https://docs.docker.com/reference/api/engine/>). What an engine
 //! says is checked: the process of a container is held by a descriptor, and must be in the namespace that the engine has
 //! made for it.
 
 mod http;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use std::{
 };
 
 use http::{Answer, Fault, Lines, get, short};
+pub use names::{find_by_name, names};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{Adoptions, Netns, occupants::has_ended};
@@ -353,7 +355,7 @@ impl Engine {
                 return Err(changed());
             }
         } else {
-            check_sandbox(key, &netns, peer).map_err(|cause| Error::Contradiction {
+            check_sandbox(key, netns.inode()?, peer).map_err(|cause| Error::Contradiction {
                 container: container.clone(),
                 cause: format!("process {} {cause}", pid.as_raw_nonzero()),
             })?;
@@ -364,18 +366,27 @@ impl Engine {
 
     /// What the engine says about a container, and the process that says it.
     async fn inspect(&self, container: &Container) -> Result<(Inspected, Option<i32>)> {
-        let answer = get(&self.socket, &format!("/containers/{}/json", container.name)).await;
+        self.request(&format!("/containers/{}/json", container.name), Some(container)).await
+    }
+
+    /// Requests a path, which may be about a container. Returns the answer, and the process that sends it.
+    async fn request<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        about: Option<&Container>,
+    ) -> Result<(T, Option<i32>)> {
+        let answer = get(&self.socket, target).await;
         let Answer { status, body, peer } =
-            answer.map_err(|fault| self.fault(fault, Some(&container.name)))?;
+            answer.map_err(|fault| self.fault(fault, about.map(|container| &container.name)))?;
         let answered = |cause| Error::Answer { runtime: self.runtime, cause };
-        match status {
-            200 => {
+        match (status, about) {
+            (200, _) => {
                 let parsed =
                     serde_json::from_slice(&body).map_err(|error| answered(short(&error.to_string())))?;
                 Ok((parsed, peer))
             }
-            404 => Err(Error::Missing(container.clone())),
-            status => {
+            (404, Some(container)) => Err(Error::Missing(container.clone())),
+            (status, _) => {
                 let Refused { message } = serde_json::from_slice(&body).unwrap_or_default();
                 Err(answered(format!("status {status} {}", short(&message)).trim_end().to_owned()))
             }
@@ -393,9 +404,9 @@ impl Engine {
     }
 }
 
-/// Checks that a namespace is the one of the file that an engine names. The file may be visible to the engine alone, which
-/// is then `peer`. On failure, returns what differs.
-fn check_sandbox(key: &str, netns: &Netns, peer: Option<i32>) -> std::result::Result<(), String> {
+/// Checks that the namespace with this inode is the one of the file that an engine names. The file may be visible to the
+/// engine alone, which is then `peer`. On failure, returns what differs.
+fn check_sandbox(key: &str, inode: u64, peer: Option<i32>) -> std::result::Result<(), String> {
     let path = Path::new(key);
     let unusable = |why: &str| {
         Err(format!("cannot be checked: the namespace that the engine names, {}, {why}", short(key)))
@@ -408,8 +419,8 @@ fn check_sandbox(key: &str, netns: &Netns, peer: Option<i32>) -> std::result::Re
     let Some(named) = [Some(path.to_owned()), there].into_iter().flatten().find(is_namespace) else {
         return unusable("is not visible from here");
     };
-    match (fs::metadata(named).map(|named| named.ino()), netns.inode()) {
-        (Ok(named), Ok(inode)) if named == inode => Ok(()),
+    match fs::metadata(named).map(|named| named.ino()) {
+        Ok(named) if named == inode => Ok(()),
         _ => Err(format!("is not in the network namespace that the engine names, {}", short(key))),
     }
 }

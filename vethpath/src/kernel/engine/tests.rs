@@ -1,6 +1,7 @@
 //! A stand-in for an engine, which sends what a hostile one might.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     os::unix::net::UnixListener,
     process::{Child, Command},
@@ -54,6 +55,14 @@ impl StandIn {
         };
         assert!(requests.iter().all(is_inspection), "{requests:?}");
         found
+    }
+
+    /// The names of its containers, with these answers.
+    fn names(answers: Vec<Vec<u8>>) -> BTreeMap<u64, String> {
+        let this = Self::new(answers);
+        let names = runtime().block_on(names::named(&this.engine));
+        assert!(this.thread.join().unwrap()[0].starts_with("GET /containers/json HTTP/1.1\r\n"));
+        names.into_iter().map(|(inode, name)| (inode, name.to_string())).collect()
     }
 
     /// What it sends as the starts of containers.
@@ -261,6 +270,9 @@ async fn an_engine_that_is_silent_is_not_waited_for() {
     assert!(text.contains("podman does not answer as an engine: no answer within 10 s"), "{text}");
     let text = shown(engine.starts().await.map(drop).expect_err("it says nothing"));
     assert!(text.contains("no answer within 10 s"), "{text}");
+    let began = tokio::time::Instant::now();
+    assert!(names::named(&engine).await.is_empty());
+    assert_eq!(began.elapsed().as_secs(), 2);
 }
 
 #[test]
@@ -295,6 +307,37 @@ fn only_unix_sockets_are_asked() {
         let text = shown(of(host).expect_err(host));
         assert!(text.contains("DOCKER_HOST is `") && text.contains("unix:///var/run/docker.sock"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}
+
+#[test]
+fn running_containers_are_known_by_their_namespaces() {
+    let (Some(process), Some(other)) = (Stranger::new(), Stranger::new()) else { return };
+    let inode = fs::metadata(process.key()).unwrap().ino();
+    let list = |names: serde_json::Value| {
+        answer("200 OK", &json!([{ "Id": "a".repeat(64), "Names": names }]).to_string())
+    };
+    // By a link, another container has an alias for it.
+    let web = || list(json!(["/other/alias", "/web"]));
+    let named = BTreeMap::from([(inode, "web".to_owned())]);
+    assert_eq!(StandIn::names(vec![web(), described(process.id(), "bridge", &process.key())]), named);
+    assert_eq!(StandIn::names(vec![web(), described(process.id(), "none", "")]), named);
+    for (mode, key) in [
+        ("host", process.key()),
+        ("container:abc", String::new()),
+        ("bridge", other.key()),
+        ("bridge", "/etc/passwd".to_owned()),
+    ] {
+        assert_eq!(StandIn::names(vec![web(), described(process.id(), mode, &key)]), BTreeMap::new());
+    }
+    // Neither of these is asked for.
+    for names in [json!(["/\u{1b}[2J"]), json!(null), json!([])] {
+        assert_eq!(StandIn::names(vec![list(names)]), BTreeMap::new());
+    }
+    for bytes in
+        [answer("200 OK", "[{\"Id\":\"../info\"}]"), answer("500 Oops", ""), b"220 mail\r\n\r\n".to_vec()]
+    {
+        assert_eq!(StandIn::names(vec![bytes]), BTreeMap::new());
     }
 }
 
