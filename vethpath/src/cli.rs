@@ -81,7 +81,7 @@ pub enum Command {
         /// Bring the lab up even if netfilter rules of this machine drop its packets.
         #[arg(long)]
         allow_drops: bool,
-        /// Stay in the foreground, and plug in containers of the file that start anew.
+        /// Stay in the foreground, and plug in containers of the file that start again.
         ///
         /// Ctrl-C ends this and leaves the lab up. It also ends when the lab is taken down.
         #[arg(long)]
@@ -224,7 +224,7 @@ pub struct AccelerateArgs {
     /// The network namespace that it is in, by its name in /run/netns [default: the caller's].
     #[arg(long, value_name = "NS")]
     pub namespace: Option<String>,
-    /// Stay in the foreground: wait for the bridge, and accelerate it again when it was made anew.
+    /// Stay in the foreground: wait for the bridge, and accelerate it again when it is made again.
     #[arg(long, conflicts_with_all = ["stop", "json"])]
     pub follow: bool,
     /// Let go of the bridge. Its ports become ordinary ones.
@@ -331,10 +331,13 @@ pub enum CoresArg {
 pub struct BenchArgs {
     #[command(flatten)]
     pub lab: LabArg,
-    /// Measure between two ports of other programs on this bridge, which is accelerated meanwhile.
+    /// Measure between two ports of other programs on this bridge, which is accelerated for that.
     #[arg(long, value_name = "BRIDGE", conflicts_with_all = ["lab", "chain", "hosts"])]
     pub bridge: Option<String>,
-    /// Client namespace; with `--bridge`, also the pid of a process in it [default: the first with an armed pair].
+    /// The network namespace that the bridge is in, by its name in /run/netns [default: the caller's].
+    #[arg(long, value_name = "NS", requires = "bridge")]
+    pub namespace: Option<String>,
+    /// Client namespace; with `--bridge`, also a container or the pid of a process [default: the first with an armed pair].
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     pub from: Option<String>,
     /// Server namespace [default: the second on the same bridge].

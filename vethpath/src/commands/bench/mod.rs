@@ -18,7 +18,7 @@ use crate::{
         Wish,
     },
     cli::{BenchArgs, CoresArg},
-    kernel::{Adoptions, home::Intent},
+    kernel::{Adoptions, Netns, home::Intent},
     output::{
         bench::{self as output, Document},
         json,
@@ -78,18 +78,25 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
     }
 }
 
-/// Measures a bridge of the machine's: in the lab that accelerates it, or in one that does so meanwhile.
+/// Measures a bridge: in the lab that accelerates it, or in one that is made for that.
 async fn at_bridge(arguments: &BenchArgs, bridge: &str, request: Request) -> Result<Report, Failure> {
-    let topology = accelerate::topology(bridge, None)?;
-    let (place, bridge) = (Place::Host, bridge.parse::<IfName>().map_err(|error| wrong(&error))?);
-    let is_its = |(_, record): &labs::Found| {
-        let record = record.as_ref().ok();
-        record.is_some_and(|record| record.topology.bridges_with_guests().any(|at| at == (&place, &bridge)))
+    let topology = accelerate::topology(bridge, arguments.namespace.as_deref())?;
+    let bridge = bridge.parse::<IfName>().map_err(|error| wrong(&error))?;
+    let place = topology.adopted.first().map_or(Place::Host, |adopted| adopted.place.clone());
+    // A lab may have adopted the namespace by another name.
+    let inode = |place: &Place| Netns::of(place).and_then(|netns| netns.inode()).ok();
+    let there = inode(&place);
+    let is_there = |place: &Place| there.is_some() && inode(place) == there;
+    let of_lab = |(lab, record): labs::Found| {
+        let record = record.ok()?;
+        let mut bridges = record.topology.bridges_with_guests();
+        let (place, _) = bridges.find(|(place, name)| **name == bridge && is_there(place))?;
+        Some((lab, place.clone()))
     };
-    let lab = labs::all()?.into_iter().find(is_its);
+    let lab = labs::all()?.into_iter().find_map(of_lab);
+    let place = lab.as_ref().map_or(place, |(_, place)| place.clone());
     let between = arguments.from.clone().zip(arguments.to.clone());
-    let request =
-        Request { bridge: Some(AtBridge { place: Place::Host, bridge: bridge.clone(), between }), ..request };
+    let request = Request { bridge: Some(AtBridge { place, bridge: bridge.clone(), between }), ..request };
     match lab {
         Some((lab, _)) => {
             labs::enter(&lab, Intent::Change)?;
