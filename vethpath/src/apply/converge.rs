@@ -104,6 +104,8 @@ pub(super) async fn converge(
     let mut occupants = Occupants::read(directory);
     occupants.0.retain(|name, _| !plan.make.iter().any(|step| step.adopts(name)));
     occupants.write(directory)?;
+    let kept: Vec<Place> = topology.domains().into_iter().map(|(_, place)| place).collect();
+    let released = programs::with_guests(former, &kept);
     executor.run_all(&plan.clear, &mut progress).await?;
     clear_counters(plan, topology, former)?;
     executor.run_all(&plan.make, &mut progress).await?;
@@ -150,6 +152,8 @@ pub(super) async fn converge(
         // writes to the old ones.
         executor.journal.append("start agent")?;
         AgentLock::terminate_holder(directory).await?;
+        // The next one follows no ports there.
+        programs::detach_guests(&topology.lab, &released).await?;
         test_hooks::wait_point("no-agent").await;
         executor.agent = Some(agents::start(directory)?);
     }

@@ -9,7 +9,7 @@ use super::{
     foreign::Doomed,
     namespaces, nat,
     observe::{Ours, expected_macs, observe},
-    xdp_offloads,
+    programs, xdp_offloads,
 };
 use crate::{
     datapath::{self, Pins},
@@ -267,7 +267,7 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
             // The calls above do not await. Yield, so that an interrupt can be handled.
             tokio::task::yield_now().await;
             journal.add(["detach guest ports"]);
-            left.extend(detach_guests(doomed).err());
+            left.extend(programs::detach_guests(lab, &programs::with_guests(topologies, &[])).await.err());
             journal.add(["remove accept-rules"]);
             left.extend(remove_accepted(doomed, &places).err().map(Error::from));
             journal.add(["remove nat"]);
@@ -334,23 +334,6 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
     left.extend(MetricsLock::terminate_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     Removed { left, messages }
-}
-
-/// Removes filters from guest ports in namespaces that stay. Without them, or with tcx, there is nothing to do.
-fn detach_guests(doomed: &Target<'_>) -> Result<(), Error> {
-    let pins = Pins::of(doomed.lab);
-    let (Some(topology), true) = (doomed.topologies.last(), datapath::is_complete(&pins, &[])) else {
-        return Ok(());
-    };
-    let Some(range) = topology.guests else { return Ok(()) };
-    for (domain, place) in topology.domains() {
-        // It may be gone.
-        if matches!(&place, Place::Namespace(name) if !netns::exists(name) || netns::is_left_over(name)) {
-            continue;
-        }
-        datapath::detach_guest_filters(&Netns::of(&place)?, &pins, domain, &range.numbers())?;
-    }
-    Ok(())
 }
 
 /// Detaches XDP programs and restores the offloads of inner ends. Most inner ends are removed soon after, but not one

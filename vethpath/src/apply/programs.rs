@@ -1,6 +1,10 @@
 //! The programs of a lab's ports, and the sizes of their maps.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use vethpath_common::PortKey;
 
@@ -8,9 +12,9 @@ use super::{Error, execute::Executor, observe::ports_with_program, xdp_offloads}
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{self, LinkFacts, rcu::Expedited},
+    kernel::{self, LinkFacts, Netns, rcu::Expedited},
     state::{AgentLock, Directory, Record},
-    topology::{GuestRange, IfName, Place, Topology},
+    topology::{GuestRange, IfName, LabName, Place, Topology},
 };
 
 /// How long the kernel may take to release a link, and the polling interval. Its work queue waits for the RTNL lock,
@@ -116,6 +120,52 @@ pub(super) async fn release(
             if Instant::now() > deadline {
                 return Err(still_runs("take the program off", port));
             }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+    Ok(())
+}
+
+/// A namespace with guest ports of a lab.
+pub(super) struct WithGuests {
+    domain: u16,
+    netns: Netns,
+    numbers: RangeInclusive<u32>,
+}
+
+/// The namespaces that have guest ports of present and former topologies, but for those in `kept`. They stay open: an adopted
+/// one may lose its name.
+pub(super) fn with_guests(topologies: &[Topology], kept: &[Place]) -> Vec<WithGuests> {
+    let mut found: BTreeMap<(u16, Place), WithGuests> = BTreeMap::new();
+    for topology in topologies {
+        let Some(range) = topology.guests else { continue };
+        for (domain, place) in topology.domains() {
+            // One that is gone has no port.
+            if !kept.contains(&place)
+                && let Ok(netns) = Netns::of(&place)
+            {
+                found.insert((domain, place), WithGuests { domain, netns, numbers: range.numbers() });
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Detaches the programs of a lab from its guest ports in these namespaces, and waits until the kernel has released them: a
+/// lab that adopts the bridge at once would take them for another program's. Without maps there is nothing to do.
+pub(super) async fn detach_guests(lab: &LabName, namespaces: &[WithGuests]) -> Result<(), Error> {
+    let pins = Pins::of(lab);
+    if !datapath::is_complete(&pins, &[]) {
+        return Ok(());
+    }
+    for WithGuests { domain, netns, numbers } in namespaces {
+        let mut ports = datapath::detach_guests(netns, &pins, *domain, numbers)?;
+        let (deadline, _soon) = (Instant::now() + TIMEOUT, Expedited::for_ports(ports.len()));
+        while !ports.is_empty() && Instant::now() < deadline {
+            // Without the program, nothing can be waited for.
+            let attached = datapath::attached_by_index(netns, &pins, (*domain).into(), &ports);
+            let on = attached.map(|attached| attached.ours).unwrap_or_default();
+            ports.retain(|port| on.contains(port));
             tokio::time::sleep(INTERVAL).await;
         }
     }

@@ -107,43 +107,58 @@ pub fn is_guest_attached(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPor
 /// # Errors
 /// The pin or the filter cannot be removed.
 pub fn detach_guest(netns: &Netns, pins: &Pins, hook: Hook, domain: u16, ifindex: u32) -> Result<()> {
-    let detached = match hook {
-        Hook::Tcx => fs::remove_file(pins.guest_link(domain, ifindex)),
-        Hook::Clsact => netns.run(|| detach_filter(ifindex))?,
-    };
-    match detached {
+    netns.run(|| match hook {
+        Hook::Tcx => detach_link(pins, domain, ifindex),
+        Hook::Clsact => detach_filter(ifindex),
+    })?
+}
+
+/// Removes our link of a device of the calling thread's namespace, which may be gone.
+fn detach_link(pins: &Pins, domain: u16, ifindex: u32) -> Result<()> {
+    match fs::remove_file(pins.guest_link(domain, ifindex)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).doing("detach from interface", ifindex)
+            let name =
+                name_of(ifindex).map_or_else(|| format!("interface {ifindex}"), |name| name.to_string());
+            Err(error).doing("detach from", name)
         }
         _ => Ok(()),
     }
 }
 
 /// Removes our filter from a device of the calling thread's namespace, by its name now. It is on no foreign device.
-fn detach_filter(ifindex: u32) -> io::Result<()> {
-    let name = if_indextoname(ifindex).ok().and_then(|name| name.to_str().ok()?.parse().ok());
-    name.map_or(Ok(()), |name| detach_clsact(&name))
+fn detach_filter(ifindex: u32) -> Result<()> {
+    let Some(name) = name_of(ifindex) else { return Ok(()) };
+    match detach_clsact(&name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("detach from", name),
+        _ => Ok(()),
+    }
 }
 
-/// Removes our filters from the guest ports of a namespace, which is `domain` in the maps. A link needs only its pin
-/// removed.
+/// The name that a device of the calling thread's namespace has now; `None` if it is gone.
+fn name_of(ifindex: u32) -> Option<IfName> {
+    if_indextoname(ifindex).ok().and_then(|name| name.to_str().ok()?.parse().ok())
+}
+
+/// Detaches the program from all guest ports of a namespace, which is `domain` in the maps. Returns the ifindexes of those
+/// whose links the kernel has yet to release: see [`attached_by_index`](super::attached_by_index).
 ///
 /// # Errors
-/// The maps cannot be read, or a filter cannot be removed.
-pub fn detach_guest_filters(
+/// The maps cannot be read, or a link or a filter cannot be removed.
+pub fn detach_guests(
     netns: &Netns,
     pins: &Pins,
     domain: u16,
     numbers: &RangeInclusive<u32>,
-) -> Result<()> {
+) -> Result<Vec<u32>> {
+    let links: Vec<u32> =
+        pins.guest_links().into_iter().filter(|(of, _)| *of == domain).map(|(_, ifindex)| ifindex).collect();
     let ports = Maps::open(pins)?.numbered_ports(numbers)?;
     let here = ports.iter().filter(|(key, _)| key.domain == u32::from(domain));
     netns.run(|| {
-        for (key, _) in here {
-            detach_filter(key.ifindex).doing("detach from interface", key.ifindex)?;
-        }
-        Ok(())
-    })?
+        links.iter().try_for_each(|&ifindex| detach_link(pins, domain, ifindex))?;
+        here.into_iter().try_for_each(|(key, _)| detach_filter(key.ifindex))
+    })??;
+    Ok(links)
 }
 
 /// Fails unless the device with the port's name has its ifindex.

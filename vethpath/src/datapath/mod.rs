@@ -22,7 +22,7 @@ pub use bpf::per_cpu;
 pub use counters::{Counters, Matrix};
 pub use fold::Fold;
 pub use grow::{finish, has_room, larger, left_over, switch_over};
-pub use guests::{GuestPort, attach_guest, detach_guest, detach_guest_filters, is_guest_attached};
+pub use guests::{GuestPort, attach_guest, detach_guest, detach_guests, is_guest_attached};
 pub use lab::LabPrograms;
 pub use load::{Copies, OBJECT, Sizes, check_version, forward_log, is_complete, load, load_program, loader};
 pub use maps::{Added, Maps, Table};
