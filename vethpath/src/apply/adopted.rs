@@ -5,7 +5,7 @@ use crate::{
     kernel::{Netns, RouteSocket},
     plan::owner,
     state::{self, AdoptedAt, Directory, Record},
-    topology::{AdoptedBridge, Place, Topology},
+    topology::{AdoptedBridge, Namespace, Place, Topology},
 };
 
 /// Looks the bridges up that a lab adopts, and checks that no other lab has them. Changes nothing.
@@ -31,27 +31,41 @@ pub(super) fn bridges(topology: &Topology, places: &mut NetnsCache) -> Result<Ve
         }
         found.push(AdoptedAt { bridge: bridge.name.clone(), netns: netns.id()? });
     }
+    check(topology, &found)?;
+    Ok(found)
+}
+
+/// Checks that no other lab has adopted these bridges of a lab.
+///
+/// # Errors
+/// One has, or a state folder cannot be read.
+pub(super) fn check(topology: &Topology, found: &[AdoptedAt]) -> Result<(), Error> {
     if found.is_empty() {
-        return Ok(found);
+        return Ok(());
     }
     for lab in state::known_labs()?.into_iter().filter(|lab| *lab != topology.lab) {
         // Another lab's record that cannot be read is reported by its own commands.
         let Ok(Some(Record { adopted, .. })) = Record::read(&Directory::of(&lab)) else { continue };
-        if let Some((bridge, _)) = topology.adopted.iter().zip(&found).find(|(_, at)| adopted.contains(at)) {
+        if let Some((bridge, _)) = topology.adopted.iter().zip(found).find(|(_, at)| adopted.contains(at)) {
             let (bridge, place) = (bridge.name.clone(), bridge.place.clone());
             return Err(Error::Bridge { bridge, place, cause: Refusal::AdoptedBy(lab) });
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The namespace of a bridge. One that the lab adopts may not have its name yet.
 fn netns(bridge: &AdoptedBridge, topology: &Topology, places: &mut NetnsCache) -> Result<Netns, Error> {
-    if let Place::Namespace(name) = &bridge.place
-        && let Some(adopt) = topology.adoption(name)
-        && let Some(netns) = places.adoptions().open(adopt, name.as_str())?
+    let named = |namespace: &&Namespace| bridge.place == Place::Namespace(namespace.name.clone());
+    if let Some(namespace) = topology.namespaces.iter().find(named)
+        && let Some(adopt) = &namespace.adopt
     {
-        return Ok(netns);
+        match places.adoptions().open(adopt, namespace.name.as_str()) {
+            Ok(Some(netns)) => return Ok(netns),
+            Ok(None) => {}
+            Err(error) if error.is_missing() => return Err(Error::adopt(namespace, adopt, "no such file")),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(places.netns(&bridge.place)?)
 }

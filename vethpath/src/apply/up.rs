@@ -22,8 +22,9 @@ use crate::{
     },
     plan::{Change, Changes, plan},
     state::{
-        self, AgentLock, Directory, History, Journal, LabLock, Occupants, Record, Saved,
+        self, AdoptionLock, AgentLock, Directory, History, Journal, LabLock, Occupants, Record, Saved,
         events::{Kind, Recorder},
+        test_hooks,
     },
     topology::{Adopt, Datapath, Namespace, NsName, Topology},
 };
@@ -96,7 +97,15 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
         let left_out = goal.left_out;
         return Ok(Outcome { changes: Changes::default(), reattached, warnings, status, left_out });
     }
-    let journal = Journal::open(&directory, &goal.record)?;
+    let journal = match record(&goal, &directory).await {
+        Ok(journal) => journal,
+        Err(error) => {
+            if fresh {
+                directory.remove()?;
+            }
+            return Err(error);
+        }
+    };
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
     let occupants = Occupants::read(&directory);
     let done = tokio::select! {
@@ -130,6 +139,18 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
             Err(error)
         }
     }
+}
+
+/// Writes the record of what the lab is to be. No other lab can adopt its bridges since they were checked.
+async fn record(goal: &Goal, directory: &Directory) -> Result<Journal, Error> {
+    let record = &goal.record;
+    test_hooks::wait_point("adopt").await;
+    let _lock = match record.adopted.is_empty() {
+        true => None,
+        false => Some(AdoptionLock::wait(&record.topology.lab).await?),
+    };
+    adopted::check(&record.topology, &record.adopted)?;
+    Ok(Journal::open(directory, record)?)
 }
 
 /// Reads the lab's history, opens connections, and checks for an agent. The caller holds the lab's lock.

@@ -24,7 +24,7 @@ use nix::{
 };
 use serde::Serialize;
 
-use super::{Directory, Error, Result};
+use super::{Directory, Error, ROOT, Result};
 use crate::{
     kernel::{Context, files},
     topology::LabName,
@@ -100,6 +100,22 @@ impl LabLock {
                 return Ok(Self(lock));
             }
         }
+    }
+}
+
+/// The right to adopt bridges. A lock on the folder of all labs: whoever holds it can check the records of the others and
+/// write its own, and no other lab adopts a bridge in between.
+pub struct AdoptionLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+impl AdoptionLock {
+    /// Takes the lock for a lab whose folder exists, with a timeout of ten seconds.
+    ///
+    /// # Errors
+    /// Another process holds it until the timeout ([`Error::Busy`]), or a file operation fails.
+    pub async fn wait(lab: &LabName) -> Result<Self> {
+        let root = Path::new(ROOT);
+        let folder = File::open(root).doing("open", root.display())?;
+        wait_for(folder, lab, root).await.map(Self)
     }
 }
 

@@ -19,7 +19,7 @@ pub use directory::{
 pub use forwarding::SharedSysctls;
 pub use guests::{Before, Befores};
 pub use journal::{Journal, Saved};
-pub use lock::{AgentLock, LabLock, Measuring, MetricsLock, Serving};
+pub use lock::{AdoptionLock, AgentLock, LabLock, Measuring, MetricsLock, Serving};
 pub use occupants::Occupants;
 pub use record::{AdoptedAt, History, Record};
 pub use unseen::Unseen;
