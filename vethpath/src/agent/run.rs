@@ -35,7 +35,13 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers, XdpLinks},
-    kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
+    kernel::{
+        Context, UnknownDefaults,
+        clock::Clock,
+        netns, process,
+        rcu::{self, GracePeriods},
+        watch::Watch,
+    },
     state::{
         AgentLock, Befores, Counts, Directory, Measuring, Record,
         events::{Kind, Time},
@@ -556,6 +562,11 @@ impl Agent {
         let numbers: BTreeSet<u32> =
             self.guests.left().iter().filter(|number| !is_used(number)).copied().collect();
         if let Some(mut counts) = Counts::for_moving(&self.directory)? {
+            if self.counters.matrix()?.is_nearly_full() {
+                // Programs would take the room of deleted elements for other cells. The next write resumes.
+                self.maps.suspend();
+                rcu::grace_period();
+            }
             counts.complete(&mut self.counters)?;
             if let Some(fold) = self.counters.fold(&numbers, range.former)? {
                 counts.apply(&fold, &mut self.counters)?;

@@ -46,6 +46,8 @@ pub struct Matrix {
     received: BTreeMap<u32, Count>,
     /// Whether the map is full. Traffic without an entry is counted by pair only.
     is_full: bool,
+    /// Whether the map has little room left.
+    is_nearly_full: bool,
 }
 
 impl Set {
@@ -125,9 +127,10 @@ impl Counters {
                 *sum = sum.plus(count);
             }
         };
-        let mut is_full = false;
+        let (mut is_full, mut is_nearly_full) = (false, false);
         for set in sets {
-            let mut room = set.matrix.map().info().doing("look up map", names::MATRIX)?.max_entries();
+            let most = set.matrix.map().info().doing("look up map", names::MATRIX)?.max_entries();
+            let mut room = most;
             let add_one = |key, cpus: &[Count]| {
                 room = room.saturating_sub(1);
                 add(key, cpus);
@@ -135,12 +138,13 @@ impl Counters {
             bpf::lookup_batch(set.matrix.map().fd().as_fd(), self.cpus, add_one)
                 .doing("read map", names::MATRIX)?;
             is_full |= room == 0;
+            is_nearly_full |= room <= most / 8;
             let width = set.cells.len().isqrt();
             let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
             bpf::lookup_batch(set.cells.map().fd().as_fd(), self.cpus, add_cell)
                 .doing("read map", names::CELLS)?;
         }
-        Ok(Matrix { is_full, ..sums.into_iter().collect() })
+        Ok(Matrix { is_full, is_nearly_full, ..sums.into_iter().collect() })
     }
 
     /// Frames that the fast path forwarded to each of these pairs, in their order: those in `matrix`, and those that
@@ -270,6 +274,12 @@ impl Matrix {
     /// Its cells, by sender and receiver. Cells without counts may be missing.
     pub fn cells(&self) -> impl Iterator<Item = (MatrixKey, Count)> {
         self.cells.iter().map(|(key, count)| (*key, *count))
+    }
+
+    /// Whether programs may soon find no room for another cell.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.is_nearly_full
     }
 
     /// What the fast path forwarded to a pair.
