@@ -17,7 +17,7 @@ use tokio::{
 use vethpath_common::PortKey;
 
 use super::{
-    bridge_netns::{BridgeNetns, until},
+    bridge_netns::{BridgeNetns, Which, until},
     desired::{Address, Desired, Ports},
     diff::Snapshot,
     drops::MachineDrops,
@@ -530,20 +530,20 @@ impl Agent {
     /// Whether a guest port lacks the program.
     fn has_unattached_guests(&self) -> bool {
         let records = &self.maps.ports().records;
-        self.namespaces.iter().any(|domain| domain.has_unattached_guests(records))
+        let is_any = |which: Which<'_>| {
+            self.namespaces.iter().any(|domain| domain.has_unattached_guests(records, which))
+        };
+        is_any(Which::All) && (!Measuring::is_on(&self.directory) || is_any(Which::New(&self.befores)))
     }
 
     fn attach_guests(&mut self) {
-        if Measuring::is_on(&self.directory) {
-            // `bench` has detached it, and attaches it again. What is plugged in meanwhile waits for its end.
-            self.attach_rest_until = Instant::now() + TICK;
-            return;
-        }
         let Self { maps, befores, directory, guests, namespaces, .. } = self;
         befores.0.retain(|key, before| guests.number_of(*key) == Some(before.number));
         let records = &maps.ports().records;
+        // While `bench` measures, others may have been detached by it, and it attaches them again.
+        let only_new = Measuring::is_on(directory);
         for domain in namespaces {
-            if domain.attach_guests(records, befores, directory) {
+            if domain.attach_guests(records, befores, directory, only_new) {
                 self.attach_rest_until = Instant::now() + ATTACH_REST;
             }
         }

@@ -50,6 +50,12 @@ impl Befores {
         Self(text.lines().filter_map(parse).collect())
     }
 
+    /// Whether they have that of a port: the program was attached to it, or was about to be.
+    #[must_use]
+    pub fn has(&self, port: PortKey, number: u32) -> bool {
+        self.0.get(&port).is_some_and(|before| before.number == number)
+    }
+
     /// Replaces the file.
     ///
     /// # Errors
@@ -101,6 +107,6 @@ mod tests {
         let link = |frames| LinkFacts { sent: (frames, frames * 60), ..LinkFacts::default() };
         let before = Before::of(11, &link(10));
         assert_eq!(before.since(link(12)).sent, (2, 120));
-        assert_eq!(before.since(link(3)).sent, (0, 0), "made anew");
+        assert_eq!(before.since(link(3)).sent, (0, 0), "made again");
     }
 }

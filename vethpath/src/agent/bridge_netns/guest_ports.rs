@@ -21,6 +21,15 @@ use crate::{
     state::{Before, Befores, Directory},
 };
 
+/// Guest ports that lack the program.
+#[derive(Clone, Copy)]
+pub enum Which<'a> {
+    /// All of them.
+    All,
+    /// Those to which none was attached before, by this agent or an earlier one.
+    New(&'a Befores),
+}
+
 /// How long programs are attached before events are processed again, apart from the attach that is under way: each waits
 /// for an RCU grace period.
 const BURST: Duration = Duration::from_millis(5);
@@ -75,8 +84,8 @@ impl BridgeNetns {
 
     /// Whether a guest port has no program yet, and its frames would be counted under its number.
     #[must_use]
-    pub fn has_unattached_guests(&self, records: &BTreeMap<PortKey, PortRecord>) -> bool {
-        self.unattached(records).next().is_some()
+    pub fn has_unattached_guests(&self, records: &BTreeMap<PortKey, PortRecord>, which: Which<'_>) -> bool {
+        self.unattached(records, which).next().is_some()
     }
 
     /// Whether a guest port is about to get its number, or the program, or to be seen with it.
@@ -100,12 +109,23 @@ impl BridgeNetns {
     fn unattached<'a>(
         &'a self,
         records: &'a BTreeMap<PortKey, PortRecord>,
+        which: Which<'a>,
     ) -> impl Iterator<Item = &'a LabPort> + 'a {
         self.reader.layout.guests().filter(move |port| {
             let ifindex = port.guest.unwrap_or_default();
             let is_wanted = port.barred.is_none() && !self.tried.contains_key(&ifindex);
-            is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex)
+            let is_lacking =
+                is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex);
+            is_lacking
+                && match which {
+                    Which::All => true,
+                    Which::New(befores) => !befores.has(self.key(ifindex), port.counter),
+                }
         })
+    }
+
+    fn key(&self, ifindex: u32) -> PortKey {
+        PortKey { ifindex, domain: self.reader.layout.domain.into() }
     }
 
     fn guest_port(&self, port: &LabPort) -> GuestPort {
@@ -116,16 +136,18 @@ impl BridgeNetns {
         }
     }
 
-    /// Attaches the program to guest ports that lack it: to all if they are many, else to as many as that is quick. What
-    /// their inner ends have counted before is recorded first. Returns whether the kernel has yet to release the former
-    /// link of a port.
+    /// Attaches the program to guest ports that lack it, or of these only to those that never had it: to all if they are
+    /// many, else to as many as that is quick. What their inner ends have counted before is recorded first. Returns whether
+    /// the kernel has yet to release the former link of a port.
     pub fn attach_guests(
         &mut self,
         records: &BTreeMap<PortKey, PortRecord>,
         befores: &mut Befores,
         directory: &Directory,
+        only_new: bool,
     ) -> bool {
-        let ports: Vec<LabPort> = self.unattached(records).cloned().collect();
+        let which = if only_new { Which::New(befores) } else { Which::All };
+        let ports: Vec<LabPort> = self.unattached(records, which).cloned().collect();
         if ports.is_empty() {
             return false;
         }
@@ -148,7 +170,8 @@ impl BridgeNetns {
                     self.tried.insert(port.ifindex, false);
                 }
             }
-            if expedited.is_none() && began.elapsed() >= BURST {
+            // Those that are left would not be new the next time.
+            if !only_new && expedited.is_none() && began.elapsed() >= BURST {
                 break;
             }
         }
@@ -162,9 +185,9 @@ impl BridgeNetns {
             ports.iter().filter_map(|port| Some((self.state.link_of(port)?, port.counter))).collect();
         let inner = self.reader.socket.peers(ports.iter().map(|(link, _)| *link), true)?;
         for ((link, number), inner) in ports.into_iter().zip(inner) {
-            let key = PortKey { ifindex: link.ifindex, domain: self.reader.layout.domain.into() };
+            let key = self.key(link.ifindex);
             if let Some(inner) = inner
-                && befores.0.get(&key).is_none_or(|before| before.number != number)
+                && !befores.has(key, number)
             {
                 befores.0.insert(key, Before::of(number, &inner.counters()?));
                 is_changed = true;

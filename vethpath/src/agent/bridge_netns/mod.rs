@@ -13,6 +13,7 @@ use log::warn;
 use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
+pub use guest_ports::Which;
 
 use super::{
     desired::{Desired, entries},
