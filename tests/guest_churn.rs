@@ -175,7 +175,7 @@ fn agent(host: &Host) -> Option<i32> {
 }
 
 /// Resident memory in KiB.
-fn memory(host: &Host, pid: i32) -> u64 {
+pub(crate) fn memory(host: &Host, pid: i32) -> u64 {
     let status = fs::read_to_string(host.path(&format!("/proc/{pid}/status"))).expect("it is alive");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has some");
     resident.trim().trim_end_matches(" kB").parse().expect("a number")

@@ -88,7 +88,7 @@ fn sent(host: &Host, number: usize) -> (u64, u64) {
 }
 
 /// Whether a program or filter is at the ingress of a port.
-fn has_program(host: &Host, port: &str) -> bool {
+pub(crate) fn has_program(host: &Host, port: &str) -> bool {
     let query = host.netns().run(|| SchedClassifier::query_tcx(port, TcAttachType::Ingress));
     let (_, tcx) = query.expect("it can be entered").expect("it is there");
     !tcx.is_empty() || host.run(format!("tc filter show dev {port} ingress")).ok().stdout.contains("bpf")
@@ -235,7 +235,7 @@ fn an_agent_takes_over_guest_ports_and_their_counts() {
     let agent = lab.pid();
     let _ = host.run(format!("kill -KILL {agent}")).ok();
     host.wait_for_exit(agent);
-    // While there is none, a port leaves the bridge, and another is made anew.
+    // While there is none, a port leaves the bridge, and another is made in its place.
     let _ = host.run("ip link set veth1 nomaster").ok();
     unplug(&host, 2);
     make(&host, 2);
