@@ -254,6 +254,7 @@ fn is_plugged_into_the_engines_bridge(engine: &impl Engine, container: &str) {
     let name = port["interface"].as_str().expect("a name");
     let outside = &peer(name.to_owned())["peer"];
     assert_eq!(outside["interface"], "eth0");
+    assert_eq!(outside["container"], container);
     assert_eq!(outside["ifindex"], inside["ifindex"]);
     let inside = peer(format!("eth0 --in {}", engine.pid(container)));
     assert_eq!(&inside["peer"], port);
