@@ -40,6 +40,7 @@ mod segments;
 mod settings;
 mod shapes;
 mod shared_slots;
+mod streams;
 mod surroundings;
 mod traffic;
 mod units;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     bench::{Peer, Shape, Wait, Workload},
     datapath::Hook,
+    stats::SortKey,
     topology::Overrides,
 };
 
@@ -155,23 +156,8 @@ pub enum Command {
     Peer(PeerArgs),
     /// Draw a lab, or a file that is not up.
     Graph(GraphArgs),
-    /// Show packets of each pair by path, with the reasons for slow ones.
-    Stats {
-        #[command(flatten)]
-        lab: LabArg,
-        #[command(flatten)]
-        json: JsonArg,
-        /// Repeat every so many seconds, with rates, until interrupted.
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json",
-              value_parser = clap::value_parser!(u64).range(1..=3600))]
-        watch: Option<u64>,
-        /// Show a matrix of fast packets by sender and receiver.
-        #[arg(long, conflicts_with_all = ["watch", "rtt"])]
-        matrix: bool,
-        /// Show round-trip times of the TCP connections between hosts of the lab.
-        #[arg(long)]
-        rtt: bool,
-    },
+    /// Show the traffic of each pair by path, with the reasons for slow packets.
+    Stats(StatsArgs),
     /// Show the events of a lab: each change of its state.
     Events(EventsArgs),
     /// Serve the counts of all labs to Prometheus, until interrupted.
@@ -289,6 +275,45 @@ pub struct PeerArgs {
     pub json: JsonArg,
 }
 
+/// Arguments of `stats`.
+#[derive(Args, Clone, Debug)]
+pub struct StatsArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    #[command(flatten)]
+    pub json: JsonArg,
+    /// Repeat, every second by default, until interrupted.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, conflicts_with_all = ["json", "interval"], value_parser = period)]
+    pub watch: Option<Option<Duration>>,
+    /// Repeat a table, or with `--json` a line of JSON, at this interval, such as `1s`, `500ms` or `2` (seconds), until
+    /// interrupted.
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    pub interval: Option<Duration>,
+    /// The order of pairs [default: file; in the view of `--watch`, traffic].
+    #[arg(long, value_name = "KEY", value_enum)]
+    pub sort: Option<SortKey>,
+    /// Only pairs with this text in their name, port, bridge or state.
+    #[arg(long, value_name = "TEXT")]
+    pub pair: Option<String>,
+    /// Show a matrix of fast packets by sender and receiver.
+    #[arg(long, conflicts_with_all = ["watch", "interval", "sort", "pair", "rtt"])]
+    pub matrix: bool,
+    /// Show round-trip times of the TCP connections between hosts of the lab.
+    #[arg(long)]
+    pub rtt: bool,
+}
+
+/// The shortest and the longest interval.
+const PERIOD: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// An interval: a number of seconds, or a time with its unit.
+fn period(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().map(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = seconds.unwrap_or_else(|| duration(text).ok());
+    let time = time.ok_or_else(|| "expected a time such as `1s`, `500ms` or `2`".to_owned())?;
+    if PERIOD.contains(&time) { Ok(time) } else { Err("expected a time from 100ms to 1h".to_owned()) }
+}
+
 /// Arguments of `events`.
 #[derive(Args, Clone, Debug)]
 pub struct EventsArgs {
@@ -383,4 +408,22 @@ pub struct BenchArgs {
     pub compare: Option<PathBuf>,
     #[command(flatten)]
     pub json: JsonArg,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_has_a_unit_or_is_in_seconds() {
+        let millis = |text| period(text).map(|time| time.as_millis());
+        assert_eq!(
+            [millis("1s"), millis("500ms"), millis("2"), millis("0.5")],
+            [Ok(1000), Ok(500), Ok(2000), Ok(500)]
+        );
+        assert_eq!(millis("1m30s"), Ok(90_000));
+        for text in ["", "s", "0", "-1", "-1s", "50ms", "2h", "three-hosts", "inf", "NaN"] {
+            assert!(period(text).is_err(), "{text}");
+        }
+    }
 }

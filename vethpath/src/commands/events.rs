@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
     io::{self, Write},
+    pin::pin,
 };
 
 use jiff::Timestamp;
@@ -10,7 +12,12 @@ use log::warn;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, failure::runtime, labs};
+use super::{
+    Exit, Failure,
+    failure::runtime,
+    labs,
+    stream::{Stream, Written},
+};
 use crate::{
     apply,
     cli::EventsArgs,
@@ -48,17 +55,21 @@ pub fn run(arguments: &EventsArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         json: arguments.json,
     };
     if arguments.follow {
-        return runtime()?.block_on(follow(&topology, &choice, out));
+        return runtime()?.block_on(follow(&topology, &choice));
     }
     let events = Reader::of(&Directory::of(&topology.lab)).read().map_err(unreadable)?;
-    choice.print(&events, &topology, out).map_err(Failure::output)?;
+    let printed =
+        choice.text(&events, &topology).and_then(|text| out.write_all(&text)).and_then(|()| out.flush());
+    printed.map_err(Failure::output)?;
     Ok(Exit::Done)
 }
 
-async fn follow(topology: &Topology, choice: &Choice, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn follow(topology: &Topology, choice: &Choice) -> Result<Exit, Failure> {
     let lab = &topology.lab;
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut signals = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut interrupt = pin!(poll_fn(|context| signals.poll_recv(context).map(|_| ())));
+    let mut stream = Stream::to_stdout()?;
     let mut follower = Follower::of(&Directory::of(lab)).map_err(|error| match error.kind() {
         // The lab went down in the meantime.
         io::ErrorKind::NotFound => apply::Error::NoLab(lab.clone()).into(),
@@ -67,7 +78,7 @@ async fn follow(topology: &Topology, choice: &Choice, out: &mut dyn Write) -> Re
     loop {
         let events = tokio::select! {
             biased;
-            _ = interrupt.recv() => return Ok(Exit::Done),
+            () = interrupt.as_mut() => return Ok(Exit::Done),
             events = follower.next() => events.map_err(unreadable)?,
         };
         let Some(events) = events else {
@@ -75,7 +86,10 @@ async fn follow(topology: &Topology, choice: &Choice, out: &mut dyn Write) -> Re
             let _ = writeln!(io::stderr(), "lab {lab} is down");
             return Ok(Exit::Done);
         };
-        choice.print(&events, topology, out).map_err(Failure::output)?;
+        let text = choice.text(&events, topology).map_err(Failure::output)?;
+        if stream.write(text, interrupt.as_mut()).await? == Written::Interrupted {
+            return Ok(Exit::Done);
+        }
     }
 }
 
@@ -95,8 +109,8 @@ impl Choice {
         recent && self.pair.as_ref().is_none_or(|pair| event.kind.pairs().contains(&pair.as_str()))
     }
 
-    /// Prints with one write, so that a reader gets all events at once.
-    fn print(&self, events: &[Event], topology: &Topology, out: &mut dyn Write) -> io::Result<()> {
+    /// The lines of the events that are shown. They are written at once, so that a reader gets all of them.
+    fn text(&self, events: &[Event], topology: &Topology) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         let current = current(events);
         let is_shown = |(at, event): &(usize, &Event)| self.wants(event) && current.contains(at);
@@ -113,8 +127,7 @@ impl Choice {
                 false => output::event(event, behind, &mut text),
             }?;
         }
-        out.write_all(&text)?;
-        out.flush()
+        Ok(text)
     }
 }
 

@@ -18,6 +18,7 @@ mod neighbours;
 mod peer;
 mod plan;
 mod stats;
+mod stream;
 mod subnets;
 mod up;
 mod validate;
@@ -81,10 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }),
         Command::Man => rendered(out, |text| clap_mangen::Man::new(Cli::command()).render(text)),
         Command::Show { lab, json } => list::show(lab.lab.as_deref(), json.json, out),
-        Command::Stats { lab, json, matrix: true, .. } => stats::matrix(lab.lab.as_deref(), json.json, out),
-        Command::Stats { lab, json, watch, rtt, .. } => {
-            stats::run(lab.lab.as_deref(), json.json, watch, rtt, out)
-        }
+        Command::Stats(arguments) => stats::run(&arguments, out),
     };
     match done {
         Ok(exit) => exit.into(),

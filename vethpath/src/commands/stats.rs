@@ -1,112 +1,226 @@
 //! `vethpath stats`.
 
 use std::{
+    collections::BTreeSet,
+    fs,
+    future::poll_fn,
     io::{self, IsTerminal, Write},
+    os::unix::fs::MetadataExt,
     panic::resume_unwind,
+    pin::pin,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Exit, Failure, failure::runtime, labs};
+use super::{
+    Exit, Failure,
+    failure::runtime,
+    labs,
+    stream::{Stream, Written},
+};
 use crate::{
+    cli::StatsArgs,
     kernel::home::Intent,
-    output,
-    stats::{self, AgentView, Stats, collect, rates, round_trips},
-    topology::LabName,
+    output::{self, Table},
+    state::{Directory, events::Time},
+    stats::{self, AgentView, Growth, SortKey, Stats, collect, matches, order, rates, round_trips},
+    topology::{LabName, Topology},
 };
 
 /// Moves the cursor to the top left corner and erases the screen below it.
 const CLEAR: &[u8] = b"\x1b[H\x1b[J";
 
+/// The time between the two accounts of a table that is printed once, from which its rates follow.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// The time between accounts of `--watch` without a number.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Which pairs are printed, and how.
+struct Choice<'a> {
+    sort: SortKey,
+    pair: &'a str,
+    json: bool,
+}
+
+/// An account with its time, as `--json` prints it.
+#[derive(Serialize)]
+struct Timed<'a> {
+    time: Time,
+    #[serde(flatten)]
+    stats: &'a Stats,
+}
+
+/// Prints the account of a lab, once or at an interval, or its traffic matrix.
+pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let StatsArgs { lab, json, watch, interval, matrix, sort, pair, rtt } = arguments;
+    let (json, pair) = (json.json, pair.as_deref().unwrap_or_default());
+    if *matrix {
+        return print_matrix(lab.lab.as_deref(), json, out);
+    }
+    let (lab, _) = labs::named(lab.lab.as_deref())?;
+    labs::enter(&lab, Intent::Read)?;
+    let mut source = Source::of(&lab, rtt.then_some(pair));
+    let period = interval.or(watch.map(|time| time.unwrap_or(SECOND)));
+    if let Some(period) = period {
+        let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
+        return runtime()?.block_on(follow(source, period, &choice));
+    }
+    let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
+    let before = (Instant::now(), source.account()?);
+    if !pair.is_empty() && !before.1.pairs.iter().any(|one| matches(one, pair)) {
+        return Err(Failure::request(format!("no pair of lab `{lab}` matches `{pair}`"))
+            .hint("it is looked for in names of pairs, ports and bridges, and in states"));
+    }
+    let text = if json {
+        choice.text(before.1, &Growth::new())
+    } else {
+        thread::sleep(MOMENT);
+        let account = source.account()?;
+        let growth = rates(&before.1, &account, before.0.elapsed());
+        choice.text(account, &growth)
+    };
+    text.and_then(|text| out.write_all(&text)).map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
 /// Prints the traffic matrix of a lab.
-pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn print_matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let flows = stats::matrix(&labs::record(lab)?.topology)?;
     let printed = if json { output::json(&flows, out) } else { output::matrix(&flows, out) };
     printed.map_err(Failure::output)?;
     Ok(Exit::Done)
 }
 
-/// Prints the account of a lab once. With `watch`, repeats at that interval in seconds until interrupted.
-/// With `rtt`, the round-trip times of TCP connections are read too.
-pub fn run(
-    lab: Option<&str>,
-    json: bool,
-    watch: Option<u64>,
-    rtt: bool,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
-    let (lab, _) = labs::named(lab)?;
-    labs::enter(&lab, Intent::Read)?;
-    if let Some(seconds) = watch {
-        return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), rtt, out));
-    }
-    let account = account(&lab, rtt)?;
-    let printed = if json { output::json(&account, out) } else { output::stats(&account, None, out) };
-    printed.map_err(Failure::output)?;
-    Ok(Exit::Done)
+/// Reads the accounts of a lab. The record is read again only if its file has changed.
+struct Source {
+    lab: LabName,
+    record: Option<(Stamp, Arc<Topology>)>,
+    /// The text in the pairs whose round-trip times are read, if any are.
+    rtt: Option<String>,
 }
 
-/// The account of a lab, which must be up. The agent is queried while the record is read, since both take long in a
-/// large lab.
-fn account(lab: &LabName, rtt: bool) -> Result<Stats, Failure> {
-    thread::scope(|scope| {
-        let view = scope.spawn(|| AgentView::of(lab));
-        let record = labs::record_of(lab);
-        let view = view.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let topology = record?.topology;
+/// What changes with a file: device, inode, length, and time of change in seconds and nanoseconds.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Source {
+    fn of(lab: &LabName, rtt: Option<&str>) -> Self {
+        Self { lab: lab.clone(), record: None, rtt: rtt.map(str::to_owned) }
+    }
+
+    /// The account of the lab, which must be up.
+    fn account(&mut self) -> Result<Stats, Failure> {
+        self.account_and_topology().map(|(stats, _)| stats)
+    }
+
+    /// The account and the topology that it is of. The agent is queried while the record is read, since both take long
+    /// in a large lab.
+    fn account_and_topology(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
+        let lab = self.lab.clone();
+        let (view, topology) = thread::scope(|scope| {
+            let view = scope.spawn(|| AgentView::of(&lab));
+            let topology = self.topology();
+            (view.join().unwrap_or_else(|panic| resume_unwind(panic)), topology)
+        });
+        let topology = topology?;
         let mut account = collect(&topology, view)?;
-        if rtt {
-            account.add_round_trips(round_trips(&topology, &topology.pairs.iter().collect::<Vec<_>>())?);
+        if let Some(text) = &self.rtt {
+            let wanted: BTreeSet<&str> = account
+                .pairs
+                .iter()
+                .filter(|pair| matches(pair, text))
+                .map(|pair| pair.name.as_str())
+                .collect();
+            let pairs: Vec<_> =
+                topology.pairs.iter().filter(|pair| wanted.contains(pair.name().as_str())).collect();
+            account.add_round_trips(round_trips(&topology, &pairs)?);
         }
-        Ok(account)
-    })
+        Ok((account, topology))
+    }
+
+    fn topology(&mut self) -> Result<Arc<Topology>, Failure> {
+        // Read before the file, so that a later change is noticed.
+        let stamp = fs::metadata(Directory::of(&self.lab).journal())
+            .ok()
+            .map(|file| (file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()));
+        if let (Some(stamp), Some((former, topology))) = (stamp, &self.record)
+            && stamp == *former
+        {
+            return Ok(Arc::clone(topology));
+        }
+        let topology = Arc::new(labs::record_of(&self.lab)?.topology);
+        self.record = stamp.map(|stamp| (stamp, Arc::clone(&topology)));
+        Ok(topology)
+    }
+}
+
+impl Choice<'_> {
+    /// An account as text or JSON.
+    fn text(&self, mut account: Stats, growth: &Growth) -> io::Result<Vec<u8>> {
+        let order = order(&account.pairs, growth, self.sort, |pair| matches(pair, self.pair));
+        let mut text = Vec::new();
+        if self.json {
+            account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
+            output::json(&Timed { time: Time::now(), stats: &account }, &mut text)?;
+        } else {
+            let growth = (!growth.is_empty()).then_some(growth);
+            output::stats(Table { stats: &account, growth, order: &order }, &mut text)?;
+        }
+        Ok(text)
+    }
+
+    /// An account as a line of JSON.
+    fn line(&self, mut account: Stats) -> io::Result<Vec<u8>> {
+        let order = order(&account.pairs, &Growth::new(), self.sort, |pair| matches(pair, self.pair));
+        account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
+        let mut text = Vec::new();
+        output::json_line(&Timed { time: Time::now(), stats: &account }, &mut text)?;
+        Ok(text)
+    }
 }
 
 /// Repeats the account. An interrupt ends it with success. If the lab goes down, the error is that it is not up.
-async fn follow(lab: &LabName, period: Duration, rtt: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn follow(mut source: Source, period: Duration, choice: &Choice<'_>) -> Result<Exit, Failure> {
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut signals = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut interrupt = pin!(poll_fn(|context| signals.poll_recv(context).map(|_| ())));
+    let mut stream = Stream::to_stdout()?;
     let mut tick = interval(period);
+    // A slow reader gets fewer accounts.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let clear = io::stdout().is_terminal();
     let mut last: Option<(Instant, Stats)> = None;
     loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => return Ok(Exit::Done),
+            () = interrupt.as_mut() => return Ok(Exit::Done),
             _ = tick.tick() => {}
         }
-        let account = account(lab, rtt)?;
-        let now = Instant::now();
-        let growth = match &last {
-            Some((then, before)) => rates(before, &account, now.duration_since(*then)),
-            None => output::Growth::new(),
+        let account = source.account()?;
+        let text = if choice.json {
+            choice.line(account)
+        } else {
+            let now = Instant::now();
+            let growth =
+                last.as_ref().map(|(then, before)| rates(before, &account, now.duration_since(*then)));
+            let start: &[u8] = match last {
+                _ if clear => CLEAR,
+                Some(_) => b"\n",
+                None => b"",
+            };
+            last = Some((now, account.clone()));
+            choice.text(account, &growth.unwrap_or_default()).map(|text| [start, &text].concat())
         };
-        print(&account, &growth, clear, last.is_none(), out).map_err(Failure::output)?;
-        last = Some((now, account));
+        let text = text.map_err(Failure::output)?;
+        if stream.write(text, interrupt.as_mut()).await? == Written::Interrupted {
+            return Ok(Exit::Done);
+        }
     }
-}
-
-/// Prints with one write, so that a terminal does not show a partial table.
-fn print(
-    account: &Stats,
-    growth: &output::Growth,
-    clear: bool,
-    first: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let mut text = Vec::new();
-    if clear {
-        text.extend(CLEAR);
-    } else if !first {
-        text.push(b'\n');
-    }
-    output::stats(account, Some(growth), &mut text)?;
-    out.write_all(&text)?;
-    out.flush()
 }

@@ -12,10 +12,17 @@ use crate::state::events::{Event, Former, How, Kind};
 /// Those of `out`.
 pub fn event(event: &Event, behind: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let (subject, what) = describe(&event.kind);
-    writeln!(out, "{}  {}  {}", event.time, pair(&one_line(&subject), behind), one_line(&what))
+    writeln!(out, "{}  {}  {what}", event.time, pair(&subject, behind))
 }
 
-fn describe(kind: &Kind) -> (String, String) {
+/// What the event is about, and what happened, each in one line.
+#[must_use]
+pub fn describe(kind: &Kind) -> (String, String) {
+    let (subject, what) = words(kind);
+    (one_line(&subject), one_line(&what))
+}
+
+fn words(kind: &Kind) -> (String, String) {
     let lab = || "lab".to_owned();
     let agent = || "agent".to_owned();
     match kind {

@@ -149,7 +149,12 @@ pub fn render_within(width: u16, columns: &[Column], rows: Vec<Vec<String>>) -> 
 
 /// The line that states a lab's name and its agent's status, and one for packets of each kind that rules drop. Each has
 /// a trailing newline.
-pub fn headline(lab: &LabName, agent: &Agent) -> String {
+pub fn headline(lab: &LabName, of: &Agent) -> String {
+    format!("lab {lab}: {}", agent(of))
+}
+
+/// The same without the lab's name.
+pub fn agent(agent: &Agent) -> String {
     let Agent { alive, pid, lease_ms, lease_left_ms, drops, .. } = agent;
     let text = match (alive, pid, lease_left_ms) {
         (true, Some(pid), _) => format!("agent alive (pid {pid}), lease {}", seconds(*lease_ms)),
@@ -158,7 +163,7 @@ pub fn headline(lab: &LabName, agent: &Agent) -> String {
         (false, _, left) => format!("agent dead: plain bridge when the lease ends in {}", seconds(*left)),
     };
     let drops = drops.iter().map(|drop| format!("{}\n", printable(drop)));
-    std::iter::once(format!("lab {lab}: {text}\n")).chain(drops).collect()
+    std::iter::once(format!("{text}\n")).chain(drops).collect()
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ mod round_trips;
 pub(crate) mod samples;
 mod show;
 mod stats;
+mod summary;
 
-pub use events::event;
-pub use format::{count, grouped, one_line, printable};
+pub use events::{describe, event};
+pub use format::{count, grouped, one_line, percent, printable, short};
 pub use show::show;
-pub use stats::{Growth, matrix, stats};
+pub use stats::{Table, label, matrix, stats};
+pub use summary::{share, summary};
 
 use std::io::{self, Write};
 

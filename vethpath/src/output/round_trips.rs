@@ -4,7 +4,7 @@ use super::format::{Column, grouped, render};
 use crate::stats::{Pair, RoundTrips};
 
 /// A line for each pair and each host that it has connections to. Empty if the times were not read.
-pub fn round_trips(pairs: &[Pair]) -> String {
+pub fn round_trips(pairs: &[&Pair]) -> String {
     let Some(times) = pairs.iter().map(|pair| pair.rtt.as_ref()).collect::<Option<Vec<_>>>() else {
         return String::new();
     };
@@ -17,7 +17,7 @@ pub fn round_trips(pairs: &[Pair]) -> String {
         Column::Number("WORST"),
         Column::Number("MIN"),
     ];
-    let row = |(pair, one): (&Pair, &RoundTrips)| {
+    let row = |(pair, one): (&&Pair, &RoundTrips)| {
         vec![
             pair.name.clone(),
             one.peer.clone(),
@@ -48,6 +48,7 @@ mod tests {
 
     #[test]
     fn each_pair_and_peer_has_a_line() {
+        let round_trips = |pairs: &[Pair]| round_trips(&pairs.iter().collect::<Vec<_>>());
         let mut pairs = samples::stats().pairs;
         assert_eq!(round_trips(&pairs), "", "not read");
         pairs.iter_mut().for_each(|pair| pair.rtt = Some(Vec::new()));

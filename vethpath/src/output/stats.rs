@@ -1,50 +1,56 @@
 //! The account of a lab as a table.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use vethpath_common::Reason;
 
 use super::{
-    format::{self, Column, GLUE, grouped, headline, one_line, percent, render, short},
+    format::{self, Column, GLUE, agent, grouped, one_line, percent, render, short},
+    printable,
     round_trips::round_trips,
 };
-use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
+use crate::stats::{Count, Dropped, Flow, Flows, Growth, Pair, PairRates, Stats, Summary, Traffic, Trunk};
 
 /// The number of slow path reasons that are listed. The others are summed up.
 const REASONS: usize = 3;
 
-/// The rates of each pair's counters, by the pair's name.
-pub type Growth = BTreeMap<String, Rates>;
+/// What a table shows of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    /// The account.
+    pub stats: &'a Stats,
+    /// The rates of its pairs, if they are known.
+    pub growth: Option<&'a Growth>,
+    /// The pairs that are listed, as indices.
+    pub order: &'a [usize],
+}
 
-/// Prints the agent's status, then a line for each pair. With `growth`, rates are printed next to the totals, and
-/// the ports are left out for lack of room.
+/// Prints a summary, the agent's status, a line for each listed pair and their total. With rates, these are printed next
+/// to the totals.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(headline(&stats.lab, &stats.agent).as_bytes())?;
+pub fn stats(table: Table<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Table { stats, growth, order } = table;
+    let summary = super::summary(&Summary::of(stats, growth));
+    writeln!(out, "lab {}: {}", stats.lab, printable(&summary))?;
+    out.write_all(agent(&stats.agent).as_bytes())?;
+    let pairs: Vec<&Pair> = order.iter().filter_map(|index| stats.pairs.get(*index)).collect();
     if stats.pairs.is_empty() && stats.former.is_none() {
         writeln!(out, "no interface of the lab is on a bridge")?;
     } else {
-        let text = match growth {
-            None => totals(&stats.pairs),
-            Some(growth) => totals_and_rates(&stats.pairs, growth),
-        };
-        out.write_all(text.as_bytes())?;
-        out.write_all(dropped(&stats.pairs).as_bytes())?;
-        out.write_all(mostly_slow(&stats.pairs).as_bytes())?;
+        out.write_all(rows(&pairs, growth).as_bytes())?;
+        out.write_all(dropped(&pairs).as_bytes())?;
+        out.write_all(mostly_slow(&pairs).as_bytes())?;
         out.write_all(former(stats.former.as_ref()).as_bytes())?;
-        out.write_all(round_trips(&stats.pairs).as_bytes())?;
+        out.write_all(round_trips(&pairs).as_bytes())?;
     }
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }
 
 /// A line for each pair whose frames XDP dropped.
-fn dropped(pairs: &[Pair]) -> String {
-    let line = |pair: &Pair| {
+fn dropped(pairs: &[&Pair]) -> String {
+    let line = |pair: &&Pair| {
         let Dropped { tx, rx } = pair.dropped.filter(|dropped| *dropped != Dropped::default())?;
         let (tx, rx) = (grouped(tx), grouped(rx));
         Some(format!("{}: XDP dropped {tx} frames that it sent, and {rx} on their way to it\n", pair.name))
@@ -53,8 +59,8 @@ fn dropped(pairs: &[Pair]) -> String {
 }
 
 /// A line for each armed pair whose packets are slow nevertheless.
-fn mostly_slow(pairs: &[Pair]) -> String {
-    let line = |pair: &Pair| {
+fn mostly_slow(pairs: &[&Pair]) -> String {
+    let line = |pair: &&Pair| {
         let reason = Reason::ALL.into_iter().find(|reason| Some(reason.name()) == pair.mostly_slow)?;
         let (slow, meaning) = (reason.name(), reason.meaning());
         let pair = with_port(pair);
@@ -124,65 +130,82 @@ pub fn matrix(flows: &Flows, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn totals(pairs: &[Pair]) -> String {
+/// A line for each pair, and the total of several.
+fn rows(pairs: &[&Pair], growth: Option<&Growth>) -> String {
     let columns = [
-        Column::Text("PAIR"),
-        Column::Text("PORT"),
-        Column::Text("BRIDGE"),
-        Column::Number("TX"),
-        Column::Number("RX"),
-        Column::Number("FAST TX"),
-        Column::Wrapped("SLOW TX", 12),
-        Column::Wrapped("STATE", 12),
+        Some(Column::Text("PAIR")),
+        Some(Column::Number("TX")),
+        Some(Column::Number("RX")),
+        Some(Column::Number("TX B")),
+        Some(Column::Number("RX B")),
+        growth.map(|_| Column::Number("TX B/s")),
+        growth.map(|_| Column::Number("RX B/s")),
+        Some(Column::Number("FAST TX")),
+        Some(Column::Wrapped("SLOW TX", 12)),
+        Some(Column::Wrapped("STATE", 12)),
     ];
-    let row = |pair: &Pair| {
-        let Pair { port, bridge, traffic, state, .. } = pair;
-        vec![
-            label(pair),
-            port.to_string(),
-            bridge.to_string(),
-            grouped(traffic.tx.packets),
-            grouped(traffic.rx.packets),
-            percent(traffic.fast.tx.packets, traffic.tx.packets),
-            slow(traffic),
-            state.to_string(),
-        ]
+    let row = |name: String, traffic: &Traffic, rates: Option<&PairRates>, slow: String, state: String| {
+        let rate = |of: fn(&PairRates) -> f64| {
+            growth.map(|_| rates.map_or("-".to_owned(), |rates| short(of(rates))))
+        };
+        let cells = [
+            Some(name),
+            Some(grouped(traffic.tx.packets)),
+            Some(grouped(traffic.rx.packets)),
+            Some(bytes(traffic.tx)),
+            Some(bytes(traffic.rx)),
+            rate(|rates| rates.tx.bytes),
+            rate(|rates| rates.rx.bytes),
+            Some(percent(traffic.fast.tx.packets, traffic.tx.packets)),
+            Some(slow),
+            Some(state),
+        ];
+        cells.into_iter().flatten().collect::<Vec<_>>()
     };
-    render(&columns, pairs.iter().map(row).collect())
+    let rates = |pair: &Pair| growth.and_then(|growth| growth.get(&pair.name));
+    let mut rows: Vec<_> = pairs
+        .iter()
+        .map(|pair| {
+            row(with_port(pair), &pair.traffic, rates(pair), slow(&pair.traffic), pair.state.to_string())
+        })
+        .collect();
+    if pairs.len() > 1 {
+        let total = total(pairs);
+        let known: Vec<_> = pairs.iter().filter_map(|pair| rates(pair)).collect();
+        let rates = known.iter().fold(PairRates::default(), |sum, rates| PairRates {
+            tx: sum.tx.plus(rates.tx),
+            rx: sum.rx.plus(rates.rx),
+            ..sum
+        });
+        let rates = (!known.is_empty()).then_some(&rates);
+        rows.push(row("total".to_owned(), &total, rates, slow(&total), String::new()));
+    }
+    render(&columns.into_iter().flatten().collect::<Vec<_>>(), rows)
 }
 
-fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
-    let columns = [
-        Column::Text("PAIR"),
-        Column::Text("BRIDGE"),
-        Column::Number("TX"),
-        Column::Number("TX/s"),
-        Column::Number("RX"),
-        Column::Number("RX/s"),
-        Column::Number("FAST TX"),
-        Column::Wrapped("SLOW TX", 12),
-        Column::Wrapped("STATE", 12),
-    ];
-    let row = |pair: &Pair| {
-        let Pair { name, bridge, traffic, state, .. } = pair;
-        let rate = |of: fn(&Rates) -> f64| growth.get(name).map_or("-".to_owned(), |rates| short(of(rates)));
-        vec![
-            with_port(pair),
-            bridge.to_string(),
-            grouped(traffic.tx.packets),
-            rate(|rates| rates.tx_packets),
-            grouped(traffic.rx.packets),
-            rate(|rates| rates.rx_packets),
-            percent(traffic.fast.tx.packets, traffic.tx.packets),
-            slow(traffic),
-            state.to_string(),
-        ]
-    };
-    render(&columns, pairs.iter().map(row).collect())
+/// What several pairs sent and received together.
+fn total(pairs: &[&Pair]) -> Traffic {
+    let mut total = Traffic::default();
+    for Pair { traffic, .. } in pairs {
+        total.tx = total.tx.plus(traffic.tx);
+        total.rx = total.rx.plus(traffic.rx);
+        total.fast.tx = total.fast.tx.plus(traffic.fast.tx);
+        for (reason, packets) in &traffic.slow {
+            *total.slow.entry(reason).or_default() += packets;
+        }
+    }
+    total
+}
+
+/// The bytes of a count to three digits: `1.23M`.
+#[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
+fn bytes(count: Count) -> String {
+    if count.bytes < 1000 { count.bytes.to_string() } else { short(count.bytes as f64) }
 }
 
 /// What a person calls a pair: its name, or what is behind a guest port.
-fn label(pair: &Pair) -> String {
+#[must_use]
+pub fn label(pair: &Pair) -> String {
     pair.behind.as_deref().map_or_else(|| pair.name.clone(), one_line)
 }
 
@@ -210,7 +233,7 @@ fn slow(traffic: &Traffic) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
     use crate::{
@@ -219,21 +242,26 @@ mod tests {
     };
 
     fn text(account: &Stats, growth: Option<&Growth>) -> String {
+        let order: Vec<usize> = (0..account.pairs.len()).collect();
         let mut out = Vec::new();
-        stats(account, growth, &mut out).unwrap();
+        stats(Table { stats: account, growth, order: &order }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_table_of_totals() {
         let expected = "\
-lab three-hosts: agent alive (pid 4242), lease 3 s
-PAIR      PORT          BRIDGE          TX         RX  FAST TX  SLOW TX            STATE
-ns0:eth0  vp0000000000  docker0  1,234,567  1,234,560    99.9%  group 9, nd 4,     armed
-                                                                arp 2, others 3
-ns1:eth0  vp0000000001  docker0      1,000         12     0.0%  port 1,000         a packet socket
-                                                                                   on the port
-ns2:eth0  vp0000000002  docker0          0          0        -                     armed
+lab three-hosts: 99.9% of 1,235,567 packets fast; slow mostly by port (1,000, 98.2%); not armed: ns1:eth0 (a packet \
+socket on the port)
+agent alive (pid 4242), lease 3 s
+PAIR             TX         RX  TX B   RX B  FAST TX  SLOW TX                 STATE
+ns0:eth0  1,234,567  1,234,560  123M   123M    99.9%  group 9, nd 4, arp 2,   armed
+                                                      others 3
+ns1:eth0      1,000         12  100k  1.20k     0.0%  port 1,000              a packet socket on the
+                                                                              port
+ns2:eth0          0          0     0      0        -                          armed
+total     1,235,567  1,234,572  124M   123M    99.9%  port 1,000, group 9,
+                                                      nd 4, others 5
 ";
         assert_eq!(text(&samples::stats(), None), expected);
     }
@@ -242,25 +270,36 @@ ns2:eth0  vp0000000002  docker0          0          0        -                  
     fn rates_stand_beside_totals() {
         let (before, mut after) = (samples::stats(), samples::stats());
         after.pairs[0].traffic.tx.packets += 24_690;
+        after.pairs[0].traffic.tx.bytes += 2_469_000;
         let growth = rates(&before, &after, Duration::from_secs(2));
         let expected = "\
-lab three-hosts: agent alive (pid 4242), lease 3 s
-PAIR      BRIDGE          TX   TX/s         RX  RX/s  FAST TX  SLOW TX             STATE
-ns0:eth0  docker0  1,259,257  12.3k  1,234,560     0    98.0%  group 9, nd 4,      armed
-                                                               arp 2, others 3
-ns1:eth0  docker0      1,000      0         12     0     0.0%  port 1,000          a packet socket
-                                                                                   on the port
-ns2:eth0  docker0          0      0          0     0        -                      armed
+lab three-hosts: 0% of 12.3k packets/s fast; not armed: ns1:eth0 (a packet socket on the port)
+agent alive (pid 4242), lease 3 s
+PAIR             TX         RX  TX B   RX B  TX B/s  RX B/s  FAST TX  SLOW TX         STATE
+ns0:eth0  1,259,257  1,234,560  126M   123M   1.23M       0    98.0%  group 9, nd 4,  armed
+                                                                      arp 2,
+                                                                      others 3
+ns1:eth0      1,000         12  100k  1.20k       0       0     0.0%  port 1,000      a packet
+                                                                                      socket on the
+                                                                                      port
+ns2:eth0          0          0     0      0       0       0        -                  armed
+total     1,260,257  1,234,572  126M   123M   1.23M       0    97.9%  port 1,000,
+                                                                      group 9, nd 4,
+                                                                      others 5
 ";
         assert_eq!(text(&after, Some(&growth)), expected);
     }
 
     #[test]
-    fn before_the_second_look_no_rate_is_known() {
-        let text = text(&samples::stats(), Some(&Growth::new()));
-        let row = text.lines().find(|line| line.starts_with("ns2")).unwrap();
+    fn a_pair_that_is_new_has_no_rate_and_one_pair_no_total() {
+        let order = [2];
+        let mut out = Vec::new();
+        let table = Table { stats: &samples::stats(), growth: Some(&Growth::new()), order: &order };
+        stats(table, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let row = text.lines().last().unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
-        assert_eq!(cells, ["ns2:eth0", "docker0", "0", "-", "0", "-", "-", "armed"]);
+        assert_eq!(cells, ["ns2:eth0", "0", "0", "0", "0", "-", "-", "-", "armed"]);
     }
 
     #[test]
@@ -276,10 +315,8 @@ ns2:eth0  docker0          0      0          0     0        -                   
         };
         let shown = "eth0 in pid 7 (a\\u{1b}[31m\\nb)";
         let totals = text(&stats, None);
-        assert!(totals.contains(&format!("\n{shown}  veth1 ")), "{totals}");
+        assert!(totals.contains(&format!("\n{shown} (docker0/veth1)  ")), "{totals}");
         assert!(totals.contains(&format!("\n{shown} (docker0/veth1): armed, but")), "{totals}");
-        let rates = text(&stats, Some(&Growth::new()));
-        assert!(rates.contains(&format!("\n{shown} (docker0/veth1)  docker0")), "{rates}");
     }
 
     #[test]
@@ -288,7 +325,7 @@ ns2:eth0  docker0          0      0          0     0        -                   
         stats.pairs[0].dropped = Some(Dropped { tx: 2, rx: 12_345 });
         stats.pairs[2].dropped = Some(Dropped::default());
         let last = "ns0:eth0: XDP dropped 2 frames that it sent, and 12,345 on their way to it\n";
-        assert!(text(&stats, None).ends_with(&format!("armed\n{last}")));
+        assert!(text(&stats, None).ends_with(last));
     }
 
     #[test]
