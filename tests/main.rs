@@ -46,3 +46,4 @@ mod traffic;
 mod units;
 mod walkthrough;
 mod warnings;
+mod watch;

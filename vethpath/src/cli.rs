@@ -282,7 +282,7 @@ pub struct StatsArgs {
     pub lab: LabArg,
     #[command(flatten)]
     pub json: JsonArg,
-    /// Repeat, every second by default, until interrupted.
+    /// Repeat, every second by default, until interrupted: on a terminal a view with keys (`?` lists them), else a table.
     #[arg(long, value_name = "TIME", num_args = 0..=1, conflicts_with_all = ["json", "interval"], value_parser = period)]
     pub watch: Option<Option<Duration>>,
     /// Repeat a table, or with `--json` a line of JSON, at this interval, such as `1s`, `500ms` or `2` (seconds), until

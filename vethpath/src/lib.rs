@@ -26,3 +26,4 @@ pub mod show;
 pub mod state;
 pub mod stats;
 pub mod topology;
+pub mod watch;

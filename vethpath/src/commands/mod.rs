@@ -22,6 +22,7 @@ mod stream;
 mod subnets;
 mod up;
 mod validate;
+mod watch;
 
 use std::{
     io::{self, Write},

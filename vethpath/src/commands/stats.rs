@@ -24,6 +24,7 @@ use super::{
     failure::runtime,
     labs,
     stream::{Stream, Written},
+    watch,
 };
 use crate::{
     cli::StatsArgs,
@@ -32,6 +33,7 @@ use crate::{
     state::{Directory, events::Time},
     stats::{self, AgentView, Growth, SortKey, Stats, collect, matches, order, rates, round_trips},
     topology::{LabName, Topology},
+    watch::Screen,
 };
 
 /// Moves the cursor to the top left corner and erases the screen below it.
@@ -70,6 +72,9 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     let mut source = Source::of(&lab, rtt.then_some(pair));
     let period = interval.or(watch.map(|time| time.unwrap_or(SECOND)));
     if let Some(period) = period {
+        if interval.is_none() && Screen::is_possible() {
+            return watch::run(source, period, sort.unwrap_or(SortKey::Traffic), pair);
+        }
         let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
         return runtime()?.block_on(follow(source, period, &choice));
     }
@@ -100,7 +105,7 @@ fn print_matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Ex
 }
 
 /// Reads the accounts of a lab. The record is read again only if its file has changed.
-struct Source {
+pub(super) struct Source {
     lab: LabName,
     record: Option<(Stamp, Arc<Topology>)>,
     /// The text in the pairs whose round-trip times are read, if any are.
@@ -115,14 +120,19 @@ impl Source {
         Self { lab: lab.clone(), record: None, rtt: rtt.map(str::to_owned) }
     }
 
+    /// The lab.
+    pub(super) fn lab(&self) -> &LabName {
+        &self.lab
+    }
+
     /// The account of the lab, which must be up.
-    fn account(&mut self) -> Result<Stats, Failure> {
+    pub(super) fn account(&mut self) -> Result<Stats, Failure> {
         self.account_and_topology().map(|(stats, _)| stats)
     }
 
     /// The account and the topology that it is of. The agent is queried while the record is read, since both take long
     /// in a large lab.
-    fn account_and_topology(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
+    pub(super) fn account_and_topology(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
         let lab = self.lab.clone();
         let (view, topology) = thread::scope(|scope| {
             let view = scope.spawn(|| AgentView::of(&lab));

@@ -1,5 +1,5 @@
 //! Test hooks, in debug builds only: the process kills itself at a given line of the journal, within a batch of steps or
-//! within a move of counts, or waits for a signal at a given place.
+//! within a move of counts, waits for a signal at a given place, or panics there.
 
 /// Kills this process with SIGKILL if `VETHPATH_STOP_AFTER` is the number of calls of this function so far.
 #[cfg(debug_assertions)]
@@ -47,3 +47,14 @@ pub async fn wait_point(place: &str) {
 pub fn wait_point(_place: &str) -> std::future::Ready<()> {
     std::future::ready(())
 }
+
+/// Panics if `VETHPATH_PANIC_AT` is this place.
+#[cfg(debug_assertions)]
+pub fn panic_point(place: &str) {
+    let is_here = std::env::var("VETHPATH_PANIC_AT").is_ok_and(|at| at == place);
+    assert!(!is_here, "a test's panic at {place}");
+}
+
+/// Does nothing in release builds.
+#[cfg(not(debug_assertions))]
+pub fn panic_point(_place: &str) {}
