@@ -355,7 +355,7 @@ mod tests {
         assert!(fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
         assert_eq!(changed.len(), MOST_LEARNED, "what was kept until now");
         assert_eq!(fdb.of(own.mac), [own]);
-        assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(HOME, 0xfff2)], "an event will tell");
+        assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(HOME, 0xfff2)], "an event will show it");
         assert!(fdb.insert(elsewhere), "another port");
         let dumped: Vec<_> = strangers(LEFT + 1).collect();
         let changed = fdb.set_ports(&BTreeSet::from([FLOODER]), &dumped, true);

@@ -56,7 +56,7 @@ impl GuestNumbers {
         self.range
     }
 
-    /// The number of a port; `None` if all are in use. `is_same`: whether the port with that key is the one that an
+    /// The number of a port; `None` if all are in use. `is_same` returns whether the port with that key is the one that an
     /// earlier agent numbered.
     pub fn of(&mut self, key: PortKey, is_same: impl FnOnce() -> bool) -> Option<u32> {
         if self.inherited.remove(&key) && !is_same() {

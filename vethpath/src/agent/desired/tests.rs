@@ -201,7 +201,7 @@ fn every_flag_that_is_not_honoured_disarms() {
         assert!(desired(&facts).states[&1].is_some(), "{flag:?}");
     }
     assert!(desired(&with_a(|port| port.port = None)).states[&1].is_some(), "flags that could not be read");
-    assert!(desired(&with_a(|port| port.port = Some(Vec::new()))).states[&1].is_some(), "no state told");
+    assert!(desired(&with_a(|port| port.port = Some(Vec::new()))).states[&1].is_some(), "without a state");
     assert!(desired(&with_a(|port| port.controller = Some(9))).states[&1].is_some(), "on another bridge");
 }
 

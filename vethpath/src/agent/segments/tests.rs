@@ -197,7 +197,7 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     let segments = Segments::new(&layout, &facts);
     let validated = |bridge, host| segments.path(&facts.fdb, bridge, mac(host)).map(|path| path.validated);
     assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
-    assert_eq!(validated(2, 13), Some(0), "of the first bridge the sender's port tells");
+    assert_eq!(validated(2, 13), Some(0), "the sender's port has those of the first bridge");
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
 }
 
