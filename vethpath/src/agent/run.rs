@@ -365,7 +365,7 @@ impl Agent {
                     domain
                 }
                 // A missing namespace has no port. It is opened when `up` has made it.
-                None if is_missing(&place) => continue,
+                None if !netns::place_exists(&place) => continue,
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
                     let (pins, harmless) = (&self.pins, &self.harmless);
@@ -753,11 +753,6 @@ impl Agent {
 fn machine_drops(topology: &Topology) -> Option<MachineDrops> {
     let unknown = |error: &_| warn!("whether rules of the machine drop packets is unknown: {error}");
     MachineDrops::of(topology).inspect_err(unknown).ok().flatten()
-}
-
-/// Whether the namespace of a place does not exist, or is a left-over file.
-fn is_missing(place: &Place) -> bool {
-    matches!(place, Place::Namespace(name) if !netns::exists(name) || netns::is_left_over(name))
 }
 
 /// Inode and length of the journal. It changes when the journal is appended to or replaced.

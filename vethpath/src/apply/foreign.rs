@@ -166,8 +166,7 @@ impl<'a> Doomed<'a> {
     fn foreign_devices(&self, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
         let mut found = Vec::new();
         for (place, which) in &self.devices {
-            let is_gone = |name| !netns::exists(name) || netns::is_left_over(name);
-            if !matches!(place, Place::Namespace(name) if is_gone(name)) {
+            if netns::place_exists(place) {
                 let socket = RouteSocket::open(&Netns::of(place)?)?;
                 found.extend(dependants(place, which, &socket, ours)?);
             }
@@ -223,7 +222,7 @@ fn dependants(
 
 /// The devices in a namespace that belong to the outside. Leaves the calling thread in it.
 fn devices(name: &NsName, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
-    if !netns::exists(name) || netns::is_left_over(name) {
+    if !netns::is_present(name) {
         return Ok(Vec::new());
     }
     let there = match Netns::named(name) {

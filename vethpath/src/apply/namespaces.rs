@@ -106,7 +106,7 @@ pub fn existing(place: &Place, topology: &Topology, adoptions: &Adoptions) -> Re
     let adopted = topology.adoption(name).map(|adopt| adoptions.open(adopt, name.as_str())).transpose()?;
     match adopted.flatten() {
         // One of a container that is not running is the one that the lab has.
-        None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name).map(Some),
+        None if netns::is_present(name) => Netns::named(name).map(Some),
         found => Ok(found),
     }
 }

@@ -40,7 +40,7 @@ fn switch(found: &Offloads, inside: &Netns) -> Result<()> {
 /// # Errors
 /// A kernel request fails.
 pub async fn restore(found: &Offloads, lab: &LabName) -> Result<()> {
-    if !netns::exists(&found.namespace) || netns::is_left_over(&found.namespace) {
+    if !netns::is_present(&found.namespace) {
         return Ok(());
     }
     let inside = Netns::named(&found.namespace)?;

@@ -244,6 +244,21 @@ pub fn is_left_over(name: &NsName) -> bool {
     exists(name) && statfs(&path(name)).is_ok_and(|fs| fs.filesystem_type() != NSFS_MAGIC)
 }
 
+/// Whether a namespace has this name.
+#[must_use]
+pub fn is_present(name: &NsName) -> bool {
+    exists(name) && !is_left_over(name)
+}
+
+/// Whether the namespace of a place exists.
+#[must_use]
+pub fn place_exists(place: &Place) -> bool {
+    match place {
+        Place::Host => true,
+        Place::Namespace(name) => is_present(name),
+    }
+}
+
 /// Removes a name. The namespace is destroyed when its last user is gone.
 ///
 /// # Errors

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     agent::guest_name,
     apply::NetnsCache,
-    kernel::{LinkFacts, PortAttribute, Result, RouteFacts, Rtnl, XdpMode},
-    stats::{self, AgentView, State, place_exists},
+    kernel::{LinkFacts, PortAttribute, Result, RouteFacts, Rtnl, XdpMode, netns},
+    stats::{self, AgentView, State},
     topology::{self, CableEnd, IfName, NsName, Place, Topology, TrunkEnd},
 };
 
@@ -83,7 +83,7 @@ pub async fn observe(topology: &Topology) -> Result<Lab> {
     let mut places = NetnsCache::open()?;
     let mut everywhere = Everywhere::new();
     let named = topology.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
-    for place in named.chain([Place::Host]).filter(place_exists) {
+    for place in named.chain([Place::Host]).filter(netns::place_exists) {
         let seen = Seen::at(places.get(&place)?).await?;
         everywhere.insert(place, seen);
     }

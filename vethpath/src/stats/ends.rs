@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::AgentView;
 use crate::{
-    kernel::{self, LinkFacts, Netns, RouteSocket, driver},
+    kernel::{self, LinkFacts, Netns, RouteSocket, driver, netns},
     topology::{Datapath, Pair, Place, Topology},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<C
         trunks: vec![None; topology.trunks.len()],
     };
     for (_, place) in topology.domains() {
-        if place_exists(&place) {
+        if netns::place_exists(&place) {
             count_at(&place, topology, view, &mut counted)?;
         }
     }
@@ -128,14 +128,6 @@ fn as_the_agent_knows(
         }
     }
     Ok(())
-}
-
-/// Whether a place exists and can be read.
-pub(crate) fn place_exists(place: &Place) -> bool {
-    match place {
-        Place::Host => true,
-        Place::Namespace(name) => kernel::netns::exists(name) && !kernel::netns::is_left_over(name),
-    }
 }
 
 #[cfg(test)]

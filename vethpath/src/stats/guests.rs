@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use vethpath_common::PortKey;
 
-use super::ends::place_exists;
 use crate::{
     agent::guest_name,
     datapath::{Maps, Pins},
-    kernel::{LinkFacts, Netns, Result, RouteSocket, engine, residents::residents},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, engine, netns, residents::residents},
     state::{Before, Befores, Directory},
     topology::{ContainerName, IfName, Place, Topology},
 };
@@ -58,7 +57,7 @@ pub(super) fn guests(topology: &Topology, pins: &Pins, containers: &Containers) 
     let numbers = numbers(topology, pins)?;
     let befores = Befores::read(&Directory::of(&topology.lab));
     let mut guests = Vec::new();
-    for (domain, place) in topology.domains().into_iter().filter(|(_, place)| place_exists(place)) {
+    for (domain, place) in topology.domains().into_iter().filter(|(_, place)| netns::place_exists(place)) {
         let here: Vec<(u32, u32)> = numbers
             .iter()
             .filter(|(key, _)| key.domain == u32::from(domain))

@@ -18,7 +18,6 @@ mod summary;
 pub use account::{Lost, UNSEEN, account, apart, seen, unseen};
 pub use agent::{Agent, AgentView, State};
 pub use collect::{collect, matrix};
-pub(crate) use ends::place_exists;
 pub use guests::behind_guests;
 pub use model::{Count, Directions, Dropped, Flow, Flows, Pair, Stats, Traffic, Trunk};
 pub use rates::{Growth, PairRates, Rate, rates};
