@@ -28,6 +28,8 @@ pub fn answers(payload: &[u8]) {
     let _ = packet_sockets::parse(payload);
     let _ = tcp::parse(payload);
     let _ = ethtool::parse_features(payload);
+    let _ = ethtool::parse_feature_words(payload);
+    let _ = ethtool::transmit_features(payload);
     let _ = ethtool::parse_channels(payload);
     let _ = generic::number_of(payload);
     let _ = xdp::taker(payload);

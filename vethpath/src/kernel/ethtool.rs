@@ -12,9 +12,25 @@ use super::netlink::{self, Attributes, NetlinkError, generic};
 /// Minimum kernel: Linux 5.6 (ethtool netlink).
 pub const FAMILY: &str = "ethtool";
 
-/// Attribute of every message: the device (linux/ethtool_netlink_generated.h).
+/// Attribute of every message: the device (linux/ethtool_netlink_generated.h), and flags.
 const HEADER: u16 = 1;
 const HEADER_IFINDEX: u16 = 1;
+const HEADER_FLAGS: u16 = 3;
+
+/// `ETHTOOL_FLAG_COMPACT_BITSETS`: bit sets have words instead of names.
+const COMPACT: u32 = 1;
+
+/// `ETHTOOL_MSG_STRSET_GET`, and the attributes on the way to a string: sets, a set, its id and its strings, a string, its
+/// number and its text. `ETH_SS_FEATURES` is the id of the names of features.
+const STRINGS_GET: u8 = 1;
+const STRING_SETS: u16 = 2;
+const STRING_SET: u16 = 1;
+const STRING_SET_ID: u16 = 1;
+const STRINGS: u16 = 3;
+const STRING: u16 = 1;
+const STRING_NUMBER: u16 = 1;
+const STRING_TEXT: u16 = 2;
+const FEATURE_NAMES: u32 = 4;
 
 /// `ETHTOOL_MSG_FEATURES_GET`, `ETHTOOL_MSG_FEATURES_SET` and their attributes.
 const FEATURES_GET: u8 = 11;
@@ -26,6 +42,7 @@ const ACTIVE: u16 = 4;
 /// Attributes of a bit set: that it has no mask, and its bits; of the bits: one bit; of a bit: its name and its value.
 const NO_MASK: u16 = 1;
 const BITS: u16 = 3;
+const WORDS: u16 = 4;
 const BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
 const BIT_VALUE: u16 = 3;
@@ -156,14 +173,96 @@ const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
 /// # Errors
 /// The kernel refuses the request, or its reply is malformed.
 pub fn reduced_offloads(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, NetlinkError> {
-    let devices = features(socket, family)?;
-    Ok(devices.iter().filter(|device| has_reduced_offloads(device)).map(|device| device.ifindex).collect())
+    // The names are the same for all devices, and much longer than the words.
+    let set = Attributes::default().bytes(STRING_SET_ID, &FEATURE_NAMES.to_ne_bytes());
+    let sets = Attributes::default().nested(STRING_SET, &set);
+    let payload = Attributes::default().nested(HEADER, &Attributes::default()).nested(STRING_SETS, &sets);
+    let mut transmit = Vec::new();
+    for reply in netlink::request(socket, family, 0, &payload.behind(&[STRINGS_GET, 1, 0, 0]))? {
+        transmit.extend(transmit_features(&reply)?);
+    }
+    if transmit.is_empty() {
+        return Err(NetlinkError::Malformed("no feature has a name"));
+    }
+    let flags = Attributes::default().bytes(HEADER_FLAGS, &COMPACT.to_ne_bytes());
+    let payload = Attributes::default().nested(HEADER, &flags).behind(&[FEATURES_GET, 1, 0, 0]);
+    let mut reduced = BTreeSet::new();
+    for reply in netlink::dump(socket, family, &payload)? {
+        let (ifindex, changeable, active) = parse_feature_words(&reply)?;
+        if transmit.iter().any(|&bit| is_set(&changeable, bit) && !is_set(&active, bit)) {
+            reduced.insert(ifindex);
+        }
+    }
+    Ok(reduced)
 }
 
-fn has_reduced_offloads(device: &Features) -> bool {
-    let is_off =
-        |name: &String| name.starts_with("tx-") && name != OFF_BY_DEFAULT && !device.active.contains(name);
-    device.changeable.iter().any(is_off)
+/// The numbers of transmit features, from a reply with the names of features.
+pub(crate) fn transmit_features(reply: &[u8]) -> Result<Vec<usize>, NetlinkError> {
+    let mut numbers = Vec::new();
+    for sets in generic::attributes(reply) {
+        for set in netlink::attributes(of_kind(&sets?, STRING_SETS)) {
+            for part in netlink::attributes(of_kind(&set?, STRING_SET)) {
+                for string in netlink::attributes(of_kind(&part?, STRINGS)) {
+                    numbers.extend(transmit_feature(of_kind(&string?, STRING))?);
+                }
+            }
+        }
+    }
+    Ok(numbers)
+}
+
+/// The payload of an attribute; nothing, if it is of another kind.
+fn of_kind<'a>(attribute: &'a NlaBuffer<&[u8]>, kind: u16) -> &'a [u8] {
+    if attribute.kind() == kind { attribute.value() } else { &[] }
+}
+
+/// The number of a feature, if its name is that of a transmit feature that is on by default.
+fn transmit_feature(string: &[u8]) -> Result<Option<usize>, NetlinkError> {
+    let (mut number, mut is_transmit) = (None, false);
+    for attribute in netlink::attributes(string) {
+        let attribute = attribute?;
+        match (attribute.kind(), attribute.value().first_chunk()) {
+            (STRING_NUMBER, Some(index)) => number = usize::try_from(u32::from_ne_bytes(*index)).ok(),
+            (STRING_TEXT, _) => {
+                let name = attribute.value().split(|&byte| byte == 0).next().unwrap_or_default();
+                is_transmit = name.starts_with(b"tx-") && name != OFF_BY_DEFAULT.as_bytes();
+            }
+            _ => {}
+        }
+    }
+    Ok(number.filter(|_| is_transmit))
+}
+
+/// The ifindex in one reply with compact bit sets, and the words of changeable and active features.
+pub(crate) fn parse_feature_words(reply: &[u8]) -> Result<(u32, Vec<u8>, Vec<u8>), NetlinkError> {
+    let (mut ifindex, mut changeable, mut active) = (0, Vec::new(), Vec::new());
+    for attribute in generic::attributes(reply) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            HEADER => ifindex = ifindex_of(&attribute)?,
+            CHANGEABLE => changeable = words(&attribute)?,
+            ACTIVE => active = words(&attribute)?,
+            _ => {}
+        }
+    }
+    Ok((ifindex, changeable, active))
+}
+
+/// The words of a bit set.
+fn words(set: &NlaBuffer<&[u8]>) -> Result<Vec<u8>, NetlinkError> {
+    for part in netlink::attributes(set.value()) {
+        let part = part?;
+        if part.kind() == WORDS {
+            return Ok(part.value().to_vec());
+        }
+    }
+    Err(NetlinkError::Malformed("a bit set has no words"))
+}
+
+/// Whether a bit is set. Bit 0 is the lowest of the first word, which has 32 bits of this machine's byte order.
+fn is_set(words: &[u8], bit: usize) -> bool {
+    let word = words.as_chunks::<4>().0.get(bit / 32);
+    word.is_some_and(|word| (u32::from_ne_bytes(*word) >> (bit % 32)) & 1 != 0)
 }
 
 /// `ETHTOOL_MSG_CHANNELS_GET` and its attributes.
@@ -248,6 +347,8 @@ mod tests {
         let reply = Attributes::default().nested(HEADER, &header).nested(CHANGEABLE, &set).behind(&[0; 4]);
         for length in 0..reply.len() {
             let _ = parse_features(&reply[..length]);
+            let _ = parse_feature_words(&reply[..length]);
+            let _ = transmit_features(&reply[..length]);
         }
     }
 
