@@ -10,101 +10,94 @@
 
 use vethpath_common::{SourceKey, StationKey};
 
-/// Entries that were announced under one number.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Announced {
-    /// The number. Earlier ones are smaller.
-    pub number: u32,
-    /// Entries as receivers.
-    pub stations: Vec<StationKey>,
-    /// Entries as senders.
-    pub sources: Vec<SourceKey>,
-}
-
-impl Announced {
-    /// No entries yet.
-    fn under(number: u32) -> Self {
-        Self { number, stations: Vec::new(), sources: Vec::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.stations.is_empty() && self.sources.is_empty()
-    }
-}
-
-/// Announced entries by stage. None is lost between two stages.
+/// Announced entries that are not confirmed, and the stages of the numbers under which they were announced.
 #[derive(Debug)]
 pub struct Announcements {
-    /// Since the last grace period began.
-    latest: Announced,
-    /// Before the grace period that is running.
-    in_grace_period: Option<Announced>,
+    /// Entries as receivers, each with its number, in the order of these.
+    pub stations: Vec<(u32, StationKey)>,
+    /// Entries as senders, likewise.
+    pub sources: Vec<(u32, SourceKey)>,
+    /// The number of entries that are announced now. Earlier ones are smaller.
+    number: u32,
+    /// The number that was announced before the grace period that is running.
+    in_grace_period: Option<u32>,
     /// Before the last grace period. Its events may not be applied yet.
-    after_grace_period: Option<Announced>,
-    /// Wrong ones were removed. Programs may use these until the next grace period is over.
-    checked: Option<Announced>,
+    after_grace_period: Option<u32>,
+    /// Wrong entries were removed. Programs may use these until the next grace period is over.
+    checked: Option<u32>,
 }
 
 impl Default for Announcements {
     fn default() -> Self {
-        Self { latest: Announced::under(1), in_grace_period: None, after_grace_period: None, checked: None }
+        let (stations, sources) = (Vec::new(), Vec::new());
+        Self { stations, sources, number: 1, in_grace_period: None, after_grace_period: None, checked: None }
     }
 }
 
 impl Announcements {
-    /// The announcement that new entries belong to.
-    pub fn latest(&mut self) -> &mut Announced {
-        &mut self.latest
-    }
-
-    /// The number of that announcement.
+    /// The number of entries that are announced now.
     #[must_use]
     pub fn number(&self) -> u32 {
-        self.latest.number
+        self.number
+    }
+
+    /// Whether entries were announced since the last grace period began.
+    fn has_new(&self) -> bool {
+        let last = [self.stations.last().map(|one| one.0), self.sources.last().map(|one| one.0)];
+        last.contains(&Some(self.number))
     }
 
     /// Whether entries wait for a grace period to begin.
     #[must_use]
     pub fn need_grace_period(&self) -> bool {
-        !self.latest.is_empty() || self.checked.is_some()
+        self.has_new() || self.checked.is_some()
     }
 
     /// A grace period begins, and none is running. `None` if there have been four billion announcements.
     #[must_use]
     pub fn begin_grace_period(&mut self) -> Option<()> {
-        if !self.latest.is_empty() {
-            let next = Announced::under(self.latest.number.checked_add(1)?);
-            self.in_grace_period = Some(std::mem::replace(&mut self.latest, next));
+        if self.has_new() {
+            let next = self.number.checked_add(1)?;
+            self.in_grace_period = Some(std::mem::replace(&mut self.number, next));
         }
         Some(())
     }
 
-    /// The grace period is over. Returns entries to confirm.
+    /// The grace period is over. Returns the number up to which entries are to be confirmed.
     #[must_use]
-    pub fn end_grace_period(&mut self) -> Option<Announced> {
+    pub fn end_grace_period(&mut self) -> Option<u32> {
         self.after_grace_period = self.in_grace_period.take();
         self.checked.take()
     }
 
     /// The events of the last grace period have been applied. `has_removed`: whether any entry was removed since it
-    /// ended. Returns entries to confirm.
+    /// ended. Returns the number up to which entries are to be confirmed.
     #[must_use]
-    pub fn check(&mut self, has_removed: bool) -> Option<Announced> {
-        let entries = self.after_grace_period.take()?;
+    pub fn check(&mut self, has_removed: bool) -> Option<u32> {
+        let number = self.after_grace_period.take()?;
         if has_removed {
-            self.checked = Some(entries);
+            self.checked = Some(number);
             return None;
         }
-        Some(entries)
+        Some(number)
     }
 
-    /// The number up to which all entries have been returned to be confirmed.
+    /// Takes the entries up to this number, which are confirmed then.
+    pub fn take_up_to(&mut self, number: u32) -> (Vec<StationKey>, Vec<SourceKey>) {
+        (take_up_to(&mut self.stations, number), take_up_to(&mut self.sources, number))
+    }
+
+    /// The number up to which all entries are confirmed.
     #[must_use]
     pub fn confirmed(&self) -> u32 {
-        let stages = [&self.checked, &self.after_grace_period, &self.in_grace_period];
-        let first = stages.into_iter().flatten().next().or(Some(&self.latest).filter(|one| !one.is_empty()));
-        first.map_or(self.latest.number, |entries| entries.number - 1)
+        let first = [self.stations.first().map(|one| one.0), self.sources.first().map(|one| one.0)];
+        first.into_iter().flatten().min().map_or(self.number, |first| first - 1)
     }
+}
+
+fn take_up_to<K>(entries: &mut Vec<(u32, K)>, number: u32) -> Vec<K> {
+    let end = entries.partition_point(|(known, _)| *known <= number);
+    entries.drain(..end).map(|(_, key)| key).collect()
 }
 
 #[cfg(test)]
@@ -115,12 +108,12 @@ mod tests {
 
     fn announce(announcements: &mut Announcements, number: u8) -> StationKey {
         let key = StationKey::new(1, MacWords::from([2, 0, 0, 0, 0, number]));
-        announcements.latest().stations.push(key);
+        announcements.stations.push((announcements.number(), key));
         key
     }
 
-    fn keys(entries: Option<Announced>) -> Vec<StationKey> {
-        entries.map(|entries| entries.stations).unwrap_or_default()
+    fn confirm(announcements: &mut Announcements, number: Option<u32>) -> Vec<StationKey> {
+        number.map(|number| announcements.take_up_to(number).0).unwrap_or_default()
     }
 
     #[test]
@@ -132,7 +125,8 @@ mod tests {
         stages.begin_grace_period().unwrap();
         assert_eq!(stages.check(false), None, "it is still running");
         assert_eq!(stages.end_grace_period(), None, "its events are not applied");
-        assert_eq!(keys(stages.check(false)), [key]);
+        let number = stages.check(false);
+        assert_eq!(confirm(&mut stages, number), [key]);
         assert!(!stages.need_grace_period() && stages.confirmed() == stages.number());
     }
 
@@ -148,11 +142,13 @@ mod tests {
         assert_eq!(stages.check(true), None, "something else is removed meanwhile");
         let later = announce(&mut stages, 2);
         assert_eq!(stages.confirmed(), 0);
-        assert_eq!(keys(stages.end_grace_period()), [key]);
+        let number = stages.end_grace_period();
+        assert_eq!(confirm(&mut stages, number), [key]);
         assert_eq!(stages.confirmed(), 1);
         stages.begin_grace_period().unwrap();
         assert_eq!(stages.end_grace_period(), None);
-        assert_eq!(keys(stages.check(false)), [later]);
+        let number = stages.check(false);
+        assert_eq!(confirm(&mut stages, number), [later]);
     }
 
     #[test]
@@ -162,16 +158,18 @@ mod tests {
         stages.begin_grace_period().unwrap();
         let second = announce(&mut stages, 2);
         assert_eq!(stages.end_grace_period(), None);
-        assert_eq!(keys(stages.check(false)), [first]);
+        let number = stages.check(false);
+        assert_eq!(confirm(&mut stages, number), [first]);
         assert!(stages.need_grace_period());
         stages.begin_grace_period().unwrap();
         assert_eq!(stages.end_grace_period(), None);
-        assert_eq!(keys(stages.check(false)), [second]);
+        let number = stages.check(false);
+        assert_eq!(confirm(&mut stages, number), [second]);
     }
 
     #[test]
     fn numbers_end() {
-        let mut stages = Announcements { latest: Announced::under(u32::MAX), ..Announcements::default() };
+        let mut stages = Announcements { number: u32::MAX, ..Announcements::default() };
         assert_eq!(stages.begin_grace_period(), Some(()), "nothing is announced");
         let _ = announce(&mut stages, 1);
         assert_eq!(stages.begin_grace_period(), None);

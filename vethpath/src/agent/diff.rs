@@ -2,59 +2,52 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NotArmed, counted_pairs, desired::Ports, numbered_trunks};
+use super::{NotArmed, counted_pairs, numbered_trunks, segments::Segments};
 use crate::{
     state::events::Kind,
     topology::{Topology, Trunk},
 };
 
-/// A pair or trunk, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Member {
-    Pair(u32),
-    Trunk(u16),
-}
-
 /// A snapshot of the lab's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Why each is not armed; `None` for one that is. Empty before the first resync.
-    states: BTreeMap<Member, Option<NotArmed>>,
+    /// Why each pair is not armed, by its number; `None` for one that is. Empty before the first resync.
+    pub pairs: BTreeMap<u32, Option<NotArmed>>,
+    /// The same for trunks.
+    pub trunks: BTreeMap<u16, Option<NotArmed>>,
     /// The state of each guest port, by its name, with its device name.
-    guests: BTreeMap<String, (String, Option<NotArmed>)>,
+    pub guests: BTreeMap<String, (String, Option<NotArmed>)>,
     /// Bridges that do not exist, by namespace and name.
-    missing: BTreeSet<(String, String)>,
+    pub missing: BTreeSet<(String, String)>,
     /// The packets that rules certainly drop, each with a sentence that says so.
-    drops: BTreeMap<String, String>,
+    pub drops: BTreeMap<String, String>,
     /// Whether there is a station that does not fit into a map.
-    full: bool,
+    pub full: bool,
 }
 
 impl Snapshot {
-    /// The snapshot for these ports. A pair without a state has no port: its namespace was released.
+    /// The states of the lab's pairs and trunks in its bridge namespaces. One without a state has no port: its namespace was
+    /// released.
     #[must_use]
-    pub fn new(
-        topology: &Topology,
-        ports: &Ports,
-        guests: BTreeMap<String, (String, Option<NotArmed>)>,
-        missing: BTreeSet<(String, String)>,
-        drops: BTreeMap<String, String>,
-        fits: bool,
-    ) -> Self {
+    pub fn of(topology: &Topology, namespaces: &[&Segments]) -> Self {
         let known = |state: Option<&Option<NotArmed>>| state.cloned().unwrap_or(Some(NotArmed::NoPort));
-        let pairs = counted_pairs(topology)
-            .map(|(counter, _)| (Member::Pair(counter), known(ports.states.get(&counter))));
-        let trunks = numbered_trunks(topology)
-            .map(|(number, _)| (Member::Trunk(number), known(ports.trunk_states.get(&number))));
-        Self { states: pairs.chain(trunks).collect(), guests, missing, drops, full: !fits }
+        let pair = |number| namespaces.iter().find_map(|segments| segments.states.get(&number));
+        let trunk = |number| namespaces.iter().find_map(|segments| segments.trunk_states.get(&number));
+        Self {
+            pairs: counted_pairs(topology).map(|(number, _)| (number, known(pair(number)))).collect(),
+            trunks: numbered_trunks(topology).map(|(number, _)| (number, known(trunk(number)))).collect(),
+            ..Self::default()
+        }
     }
 
     /// Undoes changes since `before` that come from programs attached or detached. Returns whether there were any.
     pub fn mask_programs(&mut self, before: &Self) -> bool {
         let is_off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
+        let pairs = self.pairs.iter_mut().map(|(number, now)| (before.pairs.get(number), now));
+        let trunks = self.trunks.iter_mut().map(|(number, now)| (before.trunks.get(number), now));
         let mut any = false;
-        for (member, now) in &mut self.states {
-            if let Some(former) = before.states.get(member)
+        for (former, now) in pairs.chain(trunks) {
+            if let Some(former) = former
                 && former != now
                 && (is_off(former) || is_off(now))
             {
@@ -83,15 +76,12 @@ pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind>
         (true, false) => changes.push(Kind::MapHasRoom),
         _ => {}
     }
-    let change = |member| {
-        let (was, is) = (before.states.get(&member), now.states.get(&member));
-        is.filter(|_| was != is).map(|is| (was.map(state_text), is))
-    };
     for (number, trunk) in numbered_trunks(topology) {
-        changes.extend(change(Member::Trunk(number)).map(|(before, is)| of_trunk(trunk, before, is)));
+        let change = change(before.trunks.get(&number), now.trunks.get(&number));
+        changes.extend(change.map(|(before, is)| of_trunk(trunk, before, is)));
     }
     for (counter, pair) in counted_pairs(topology) {
-        let change = change(Member::Pair(counter));
+        let change = change(before.pairs.get(&counter), now.pairs.get(&counter));
         changes.extend(change.map(|(before, is)| of_port(pair.name(), pair.port.as_str(), before, is)));
     }
     let left = before.guests.iter().filter(|(name, _)| !now.guests.contains_key(*name));
@@ -103,6 +93,14 @@ pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind>
         }
     }
     changes
+}
+
+/// The former state as text, and the present one, if they differ.
+fn change<'a>(
+    was: Option<&Option<NotArmed>>,
+    is: Option<&'a Option<NotArmed>>,
+) -> Option<(Option<String>, &'a Option<NotArmed>)> {
+    is.filter(|_| was != is).map(|is| (was.map(state_text), is))
 }
 
 /// A state as `stats` shows it.
@@ -138,9 +136,9 @@ mod tests {
     }
 
     fn snapshot(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
-        let ports = Ports { states: states.iter().cloned().collect(), ..Ports::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
-        Snapshot::new(&topology(), &ports, BTreeMap::new(), missing, BTreeMap::new(), fits)
+        let segments = Segments { states: states.iter().cloned().collect(), ..Segments::default() };
+        Snapshot { missing, full: !fits, ..Snapshot::of(&topology(), &[&segments]) }
     }
 
     /// Each change as `pair: before -> now`, or its kind.

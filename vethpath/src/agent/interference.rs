@@ -17,7 +17,7 @@ use vethpath_common::flags;
 use super::{
     layout::LabBridge,
     netns_state::{self, NetnsState},
-    reader::Reader,
+    reader::{Reader, difference},
 };
 use crate::{
     datapath,
@@ -61,9 +61,13 @@ impl Reader {
                 let _ = validated.insert(port.to_string(), checks);
             }
         }
-        let before = (&facts.packet_sockets, &facts.rules, &facts.validated, &unreadable);
-        let is_changed = before != (&taps, &rules, &validated, &facts.unreadable);
+        let tapped = difference(&facts.packet_sockets, &taps);
+        let is_other = (&facts.rules, &facts.validated) != (&rules, &validated);
+        // A socket that is bound to no link sees all.
+        facts.dirty.ports |= is_other || tapped.contains(&0);
+        let is_changed = is_other || !tapped.is_empty() || unreadable != facts.unreadable;
         (facts.packet_sockets, facts.rules, facts.validated) = (taps, rules, validated);
+        facts.mark_changed(tapped);
         is_changed
     }
 

@@ -1,19 +1,26 @@
 //! The parts of a lab in one bridge namespace, as the file declares them. Plain data: no I/O.
 
+use vethpath_common::NO_PAIR;
+
 use super::NotArmed;
-use crate::topology::{Datapath, IfName, NsName, Pair, Place, Topology, Trunk, TrunkEnd};
+use crate::{
+    kernel::LinkFacts,
+    topology::{Datapath, IfName, NsName, Pair, Place, Topology, Trunk, TrunkEnd},
+};
 
 /// What the lab has in one place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Layout {
-    /// Number of the place in the map keys.
+    /// The place.
+    pub place: Place,
+    /// Its number in the map keys.
     pub domain: u16,
     /// Its ports with inner ends: those of the file, and then those of guests.
     pub ports: Vec<LabPort>,
     /// Its bridges.
     pub bridges: Vec<LabBridge>,
     /// Its trunks with at least one end here.
-    pub trunks: Vec<LabTrunk>,
+    pub trunks: Vec<Trunk>,
 }
 
 /// A port with an inner end.
@@ -34,7 +41,7 @@ pub struct LabPort {
 }
 
 /// A bridge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabBridge {
     /// Its number in the map keys: unique in the lab, and not 0.
     pub number: u32,
@@ -48,17 +55,6 @@ pub struct LabBridge {
     pub guests: bool,
     /// Whether its ports have programs, apart from those that the file says.
     pub wants_programs: bool,
-}
-
-/// A trunk.
-#[derive(Clone, Debug)]
-pub struct LabTrunk {
-    /// Its number in the map keys: unique in the lab.
-    pub number: u16,
-    /// Its ports here, in the order of its ends.
-    pub ends: Vec<TrunkEnd>,
-    /// Why frames must never be redirected past it; `None` if they may.
-    pub barred: Option<NotArmed>,
 }
 
 /// The pairs of a topology with the counter that each has. Counter 0 belongs to no pair.
@@ -117,13 +113,32 @@ impl Layout {
             xdp: (pair.datapath == Datapath::Xdp).then(|| pair.namespace.clone()),
             guest: None,
         });
-        let trunks = numbered_trunks(topology).filter_map(|(number, trunk)| {
-            let ends: Vec<_> =
-                [&trunk.a, &trunk.b].into_iter().filter(|end| &end.place == place).cloned().collect();
-            let barred = barred(topology, trunk);
-            (!ends.is_empty()).then_some(LabTrunk { number, ends, barred })
-        });
-        Self { domain, ports: ports.collect(), trunks: trunks.collect(), bridges }
+        let is_here = |trunk: &&Trunk| [&trunk.a, &trunk.b].iter().any(|end| &end.place == place);
+        let trunks = topology.trunks.iter().filter(is_here).cloned().collect();
+        Self { place: place.clone(), domain, ports: ports.collect(), trunks, bridges }
+    }
+
+    /// Whether ports of a bridge have programs.
+    #[must_use]
+    pub fn wants_programs(&self, bridge: &IfName) -> bool {
+        self.bridges.iter().any(|known| &known.name == bridge && known.wants_programs)
+    }
+
+    /// The number of the pair whose port a link is, or [`NO_PAIR`] of a trunk's end; `None` if it is none of the lab's.
+    #[must_use]
+    pub fn pair_of(&self, link: &LinkFacts) -> Option<u32> {
+        let is_port = |port: &&LabPort| match port.guest {
+            Some(ifindex) => ifindex == link.ifindex,
+            None => port.port.as_str() == link.name,
+        };
+        let is_end = |end: &TrunkEnd| end.port.as_str() == link.name;
+        let pair = self.ports.iter().find(is_port).map(|port| port.counter);
+        pair.or_else(|| self.trunk_ends().any(is_end).then_some(NO_PAIR))
+    }
+
+    /// The ends of trunks here.
+    pub fn trunk_ends(&self) -> impl Iterator<Item = &TrunkEnd> {
+        self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).filter(|end| end.place == self.place)
     }
 
     /// Every port that the lab has here, with the bridge it should be on, and those of guests.
@@ -133,7 +148,7 @@ impl Layout {
 
     /// The ports of the file, with their bridges.
     pub fn own_ports(&self) -> impl Iterator<Item = (&IfName, &IfName)> {
-        let trunks = self.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| (&end.port, &end.bridge));
+        let trunks = self.trunk_ends().map(|end| (&end.port, &end.bridge));
         let pairs = self.ports.iter().filter(|port| port.guest.is_none());
         pairs.map(|port| (&port.port, &port.bridge)).chain(trunks)
     }
@@ -154,15 +169,6 @@ impl Layout {
     }
 }
 
-/// Why the file rules out redirects past a trunk; `None` if it does not.
-fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
-    let ends = [&trunk.a, &trunk.b];
-    if trunk.a.place != trunk.b.place {
-        return Some(NotArmed::TwoNamespaces);
-    }
-    (!ends.iter().all(|end| topology.wants_programs(end))).then_some(NotArmed::NotWanted)
-}
-
 /// How many bridges the largest segment of a lab has.
 #[must_use]
 pub fn largest_segment(topology: &Topology) -> usize {
@@ -174,13 +180,22 @@ pub fn largest_segment(topology: &Topology) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Source, read};
+    use crate::{
+        agent::{eligible::eligible_trunk, netns_state::NetnsState},
+        topology::{Source, read},
+    };
 
     fn layout(bridges: &str) -> Layout {
         let text = format!("[namespace.fabric]\n{bridges}");
         let source = Source { path: "lab.toml", text: &text };
         let topology = read(source, Some("lab")).unwrap_or_else(|faults| panic!("{faults:?}"));
         Layout::of(&topology, 0, &Place::Host)
+    }
+
+    /// Why each trunk is not crossed while nothing is known.
+    fn refused(layout: &Layout) -> Vec<Option<NotArmed>> {
+        let reason = |trunk| eligible_trunk(trunk, layout, &NetnsState::default()).err();
+        layout.trunks.iter().map(reason).collect()
     }
 
     fn segments(layout: &Layout) -> Vec<(usize, usize)> {
@@ -200,21 +215,22 @@ mod tests {
             "[bridge.br0]\n[bridge.br1]\ntrunks = [\"br3\"]\n[bridge.br2]\n[bridge.br3]\ntrunks = [\"br0\"]\n",
         );
         assert_eq!(segments(&layout), [(0, 0), (0, 1), (2, 0), (0, 2)]);
-        assert!(layout.trunks.iter().all(|trunk| trunk.barred.is_none() && trunk.ends.len() == 2));
         assert_eq!(layout.all_ports().count(), 4);
+        let refused = refused(&layout);
+        assert!(refused.iter().all(|reason| *reason == Some(NotArmed::NoPort)), "{refused:?}");
     }
 
     #[test]
     fn a_trunk_to_another_namespace_joins_nothing() {
         let layout = layout("[bridge.br0]\ntrunks = [\"br1\"]\n[bridge.br1]\nnamespace = \"fabric\"\n");
         assert_eq!(segments(&layout), [(0, 0)]);
-        assert_eq!(layout.trunks[0].barred, Some(NotArmed::TwoNamespaces));
-        assert_eq!(layout.trunks[0].ends.len(), 1);
+        assert_eq!(refused(&layout), [Some(NotArmed::TwoNamespaces)]);
+        assert_eq!(layout.trunk_ends().count(), 1);
     }
 
     #[test]
     fn a_plain_bridge_is_crossed_by_the_bridge_alone() {
         let layout = layout("[bridge.br0]\ntrunks = [\"br1\"]\n[bridge.br1]\ndatapath = \"bridge\"\n");
-        assert_eq!(layout.trunks[0].barred, Some(NotArmed::NotWanted));
+        assert_eq!(refused(&layout), [Some(NotArmed::NotWanted)]);
     }
 }

@@ -1,10 +1,7 @@
 //! Detects redirected frames that do not arrive. A redirect fails after the program has returned, and reports no
 //! error. So the number of redirected frames is compared with what the inner end received.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Consecutive samples that must show a loss before a pair is disarmed.
 const STRIKES: u32 = 3;
@@ -25,61 +22,54 @@ pub struct Sample {
     pub after: u64,
 }
 
-/// The loss history of one lab's pairs.
+/// What the last samples of a pair showed.
 #[derive(Default)]
-pub struct LossDetector {
-    pairs: BTreeMap<u32, Pair>,
-}
-
-struct Pair {
-    last: Sample,
+pub struct LossHistory {
+    last: Option<Sample>,
+    /// How many samples in a row have shown a loss.
     strikes: u32,
     resting_since: Option<Instant>,
 }
 
-impl LossDetector {
-    /// Whether a pair must be sampled: it has redirected frames since the last sample (`before` is their total), or
-    /// is suspected. If it was not sampled for a while, frames that came by the bridge meanwhile count as arrived.
+impl LossHistory {
+    /// Whether the pair must be sampled: it has redirected frames since the last sample (`before` is their total), or
+    /// is suspected. If it was not sampled for a while, frames that came by the bridge in the meantime count as arrived.
     /// That invalidates one sample at most.
     #[must_use]
-    pub fn is_busy(&self, pair: u32, before: u64) -> bool {
-        self.pairs.get(&pair).is_none_or(|history| {
-            history.last.after != before || history.strikes > 0 || history.resting_since.is_some()
-        })
+    pub fn is_busy(&self, before: u64) -> bool {
+        self.last.is_none_or(|last| last.after != before) || self.is_suspected()
     }
 
-    /// Whether no sampled pair is suspected.
+    /// Whether the last samples have shown a loss.
     #[must_use]
-    pub fn are_none(&self) -> bool {
-        self.pairs.values().all(|history| history.strikes == 0 && history.resting_since.is_none())
+    pub fn is_suspected(&self) -> bool {
+        self.strikes > 0 || self.resting_since.is_some()
     }
 
-    /// Adds a sample of a pair. Returns whether the pair is to be disarmed.
+    /// Adds a sample. Returns whether the pair is to be disarmed.
     ///
     /// Frames redirected after the last sample's `after` and before this one's `before` have reached the inner end
     /// between its two readings, however long a sample takes. A loss of less than half of them does not count: an
     /// overloaded receiver drops that much on a plain bridge too.
-    pub fn update(&mut self, pair: u32, sample: Sample, now: Instant) -> bool {
-        let fresh = Pair { last: sample, strikes: 0, resting_since: None };
-        let history = self.pairs.entry(pair).or_insert(fresh);
-        if history.last.inner != sample.inner {
-            *history = Pair { last: sample, strikes: 0, resting_since: None };
-        }
-        let redirected = sample.before.saturating_sub(history.last.after);
-        let arrived = sample.received.saturating_sub(history.last.received);
-        history.last = sample;
-        if let Some(since) = history.resting_since {
+    pub fn update(&mut self, sample: Sample, now: Instant) -> bool {
+        let Some(last) = self.last.replace(sample).filter(|last| last.inner == sample.inner) else {
+            *self = Self { last: Some(sample), ..Self::default() };
+            return false;
+        };
+        let redirected = sample.before.saturating_sub(last.after);
+        let arrived = sample.received.saturating_sub(last.received);
+        if let Some(since) = self.resting_since {
             if now.duration_since(since) < REST {
                 return true;
             }
-            (history.resting_since, history.strikes) = (None, 0);
+            (self.resting_since, self.strikes) = (None, 0);
             return false;
         }
-        history.strikes = if redirected > arrived.saturating_mul(2) { history.strikes + 1 } else { 0 };
-        if history.strikes >= STRIKES {
-            history.resting_since = Some(now);
+        self.strikes = if redirected > arrived.saturating_mul(2) { self.strikes + 1 } else { 0 };
+        if self.strikes >= STRIKES {
+            self.resting_since = Some(now);
         }
-        history.resting_since.is_some()
+        self.resting_since.is_some()
     }
 }
 
@@ -93,22 +83,22 @@ mod tests {
 
     #[test]
     fn frames_under_way_are_no_loss() {
-        let (mut losses, now) = (LossDetector::default(), Instant::now());
+        let (mut losses, now) = (LossHistory::default(), Instant::now());
         // A million frames a second, and a sample that takes longer or shorter each time.
         for (at, delay) in
             [(0, 9_000), (1_000_000, 5_000), (2_000_000, 3_000), (3_000_000, 1_000), (4_000_000, 10)]
         {
-            assert!(!losses.update(1, sample(at, at + delay, at + 2 * delay), now));
+            assert!(!losses.update(sample(at, at + delay, at + 2 * delay), now));
         }
     }
 
     #[test]
     fn a_lasting_loss_rests_the_pair_for_a_while() {
-        let (mut losses, start) = (LossDetector::default(), Instant::now());
+        let (mut losses, start) = (LossHistory::default(), Instant::now());
         let mut at = 0;
-        let mut lose = |losses: &mut LossDetector, now| {
+        let mut lose = |losses: &mut LossHistory, now| {
             at += 100;
-            losses.update(1, sample(at, 0, at), now)
+            losses.update(sample(at, 0, at), now)
         };
         assert!(!lose(&mut losses, start), "what was before is not our affair");
         assert!(!lose(&mut losses, start));
@@ -120,20 +110,20 @@ mod tests {
 
     #[test]
     fn a_passing_or_partial_loss_does_not_count() {
-        let (mut losses, now) = (LossDetector::default(), Instant::now());
+        let (mut losses, now) = (LossHistory::default(), Instant::now());
         for (at, received) in
             [(0, 0), (100, 0), (200, 0), (300, 300), (400, 300), (500, 350), (600, 400), (700, 450)]
         {
-            assert!(!losses.update(1, sample(at, received, at), now), "{at}");
+            assert!(!losses.update(sample(at, received, at), now), "{at}");
         }
     }
 
     #[test]
     fn another_inner_end_starts_over() {
-        let (mut losses, now) = (LossDetector::default(), Instant::now());
+        let (mut losses, now) = (LossHistory::default(), Instant::now());
         for at in [0, 100, 200] {
-            assert!(!losses.update(1, sample(at, 0, at), now));
+            assert!(!losses.update(sample(at, 0, at), now));
         }
-        assert!(!losses.update(1, Sample { inner: 8, ..sample(300, 0, 300) }, now));
+        assert!(!losses.update(Sample { inner: 8, ..sample(300, 0, 300) }, now));
     }
 }

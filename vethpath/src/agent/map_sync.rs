@@ -13,12 +13,12 @@ use std::{
 };
 
 use aya::Pod;
-use vethpath_common::{Config, Entry, NOT_THERE, Source, SourceKey};
+use vethpath_common::{Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey};
 
 use super::{
-    announcements::{Announced, Announcements},
-    desired::{Address, Desired, Entries, Ports},
-    segments::Paths,
+    announcements::Announcements,
+    desired::{Address, Desired, Entries},
+    paths::Paths,
 };
 use crate::{
     datapath::{Added, Maps, Table},
@@ -40,8 +40,8 @@ const SUSPENDED: u32 = 1 << 31;
 /// The maps and their contents.
 pub struct MapSync {
     maps: Maps,
-    /// The ports that they hold.
-    ports: Ports,
+    /// The records of ports that they hold.
+    ports: BTreeMap<PortKey, PortRecord>,
     /// The entries that they hold.
     stations: BTreeMap<Address, Entries>,
     config: Config,
@@ -86,7 +86,7 @@ impl MapSync {
             foreign: 0,
             foreign_room: stations.doing("look up", MAP)? as usize / 2,
             maps,
-            ports: Ports::default(),
+            ports: BTreeMap::new(),
             stations: BTreeMap::new(),
             waiting: BTreeSet::new(),
             left_out: BTreeSet::new(),
@@ -106,8 +106,8 @@ impl MapSync {
     pub fn start_over(&mut self) -> Result<()> {
         self.void();
         // Ports stay known: otherwise frames before the next resync would be counted under no pair.
-        let records = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
-        self.ports = Ports { records: records.doing("read", MAP)?, ..Ports::default() };
+        let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
+        self.ports = ports.doing("read", MAP)?;
         self.maps.sources.clear().doing("clear", MAP)?;
         self.maps.stations.clear().doing("clear", MAP)?;
         (self.stations, self.foreign) = (BTreeMap::new(), 0);
@@ -204,9 +204,9 @@ impl MapSync {
         self.left_out.is_empty()
     }
 
-    /// The ports in the maps.
+    /// The records of ports in the maps.
     #[must_use]
-    pub fn ports(&self) -> &Ports {
+    pub fn ports(&self) -> &BTreeMap<PortKey, PortRecord> {
         &self.ports
     }
 
@@ -235,11 +235,16 @@ impl MapSync {
     /// # Errors
     /// The kernel refuses for another reason than a full map.
     pub fn apply(&mut self, desired: Desired) -> Result<()> {
-        let Desired { ports, mut stations } = desired;
-        if ports.is_some() {
+        let Desired { is_whole, mut ports, mut stations } = desired;
+        if is_whole {
             let known = self.stations.keys().chain(&self.waiting).chain(&self.left_out);
-            let gone = known.filter(|address| !stations.contains_key(address));
-            stations.extend(gone.map(|&address| (address, Entries::default())).collect::<Vec<_>>());
+            for address in known {
+                let _ = stations.entry(*address).or_default();
+            }
+            for key in self.ports.keys() {
+                let _ = ports.entry(*key).or_default();
+            }
+            self.ports_wait = false;
         }
         for (address, wanted) in &mut stations {
             self.stamp(wanted);
@@ -250,9 +255,7 @@ impl MapSync {
                 self.foreign -= removed;
             }
         }
-        if let Some(ports) = ports {
-            self.apply_ports(ports)?;
-        }
+        self.apply_ports(&ports)?;
         for (number, path) in self.paths.beyond(self.written) {
             self.maps.paths.insert(number, path, 0).doing("write", MAP)?;
         }
@@ -275,25 +278,24 @@ impl MapSync {
 
     /// Removes ports that are gone, replaces changed ones in place, and adds others. A port that stays must be known at
     /// every moment, or its frames would be counted under no pair.
-    fn apply_ports(&mut self, mut wanted: Ports) -> Result<()> {
-        let now = &self.ports.records;
-        for key in now.keys().filter(|key| !wanted.records.contains_key(key)) {
-            self.maps.unregister_port(key)?;
-            self.port_removed.0 = true;
-        }
-        self.ports_wait = false;
-        let may_add = self.port_removed == (false, false);
-        let (mut later, map) = (Vec::new(), &mut self.maps.ports);
-        for (key, record) in wanted.records.iter().filter(|(key, record)| now.get(key) != Some(record)) {
-            if may_add || now.contains_key(key) {
-                map.insert(key, record, 0).doing("write", MAP)?;
-            } else {
-                later.push(*key);
-                self.ports_wait = true;
+    fn apply_ports(&mut self, wanted: &BTreeMap<PortKey, Option<PortRecord>>) -> Result<()> {
+        for key in wanted.iter().filter(|(_, record)| record.is_none()).map(|(key, _)| key) {
+            if self.ports.contains_key(key) {
+                self.maps.unregister_port(key)?;
+                self.ports.remove(key);
+                self.port_removed.0 = true;
             }
         }
-        wanted.records.retain(|key, _| !later.contains(key));
-        self.ports = wanted;
+        let may_add = self.port_removed == (false, false);
+        for (key, record) in wanted.iter().filter_map(|(key, record)| Some((key, record.as_ref()?))) {
+            let known = self.ports.get(key);
+            if known.is_none() && !may_add {
+                self.ports_wait = true;
+            } else if known != Some(record) {
+                self.maps.ports.insert(key, record, 0).doing("write", MAP)?;
+                self.ports.insert(*key, *record);
+            }
+        }
         Ok(())
     }
 
@@ -311,11 +313,10 @@ impl MapSync {
             is_full |= wanted.len() > before;
         } else {
             let Maps { stations, sources, .. } = &mut self.maps;
-            let Announced { number, stations: new_stations, sources: new_sources } =
-                self.announcements.latest();
+            let (number, new) = (self.announcements.number(), &mut self.announcements);
             let added = [
-                announce(stations, &mut now.stations, &wanted.stations, *number, new_stations)?,
-                announce(sources, &mut now.sources, &wanted.sources, *number, new_sources)?,
+                announce(stations, &mut now.stations, &wanted.stations, number, &mut new.stations)?,
+                announce(sources, &mut now.sources, &wanted.sources, number, &mut new.sources)?,
             ];
             is_later |= added.contains(&Added::Later);
             is_full |= added.contains(&Added::Full);
@@ -382,20 +383,21 @@ impl MapSync {
         self.port_removed.1 = false;
         let is_waiting = self.ports_wait || !self.waiting.is_empty();
         self.rounds_waited = if is_waiting { self.rounds_waited + 1 } else { 0 };
-        let entries = self.announcements.end_grace_period();
-        self.confirm_all(entries);
+        let number = self.announcements.end_grace_period();
+        self.confirm_up_to(number);
     }
 
     /// Confirms the entries that were announced before the last grace period, so that programs use them. All events of
     /// that time must have been [applied](Self::apply). If this removed entries, another grace period is needed first.
     pub fn confirm(&mut self) {
         let has_removed = self.maps.stations.has_removed() || self.maps.sources.has_removed();
-        let entries = self.announcements.check(has_removed);
-        self.confirm_all(entries);
+        let number = self.announcements.check(has_removed);
+        self.confirm_up_to(number);
     }
 
-    fn confirm_all(&mut self, entries: Option<Announced>) {
-        let Some(Announced { number, stations, sources }) = entries else { return };
+    fn confirm_up_to(&mut self, number: Option<u32>) {
+        let Some(number) = number else { return };
+        let (stations, sources) = self.announcements.take_up_to(number);
         self.config.confirmed = number;
         self.write_config();
         stations.iter().for_each(|key| self.maps.stations.confirm(key, number));
@@ -428,7 +430,7 @@ fn announce<V: Entry<Key: Copy + PartialEq + Pod> + Pod + PartialEq>(
     now: &mut Vec<(V::Key, V)>,
     wanted: &[(V::Key, V)],
     number: u32,
-    announced: &mut Vec<V::Key>,
+    announced: &mut Vec<(u32, V::Key)>,
 ) -> Result<Added> {
     for entry in wanted {
         if now.contains(entry) {
@@ -437,7 +439,7 @@ fn announce<V: Entry<Key: Copy + PartialEq + Pod> + Pod + PartialEq>(
         match table.announce(&entry.0, &entry.1, number).doing("write", MAP)? {
             Added::Yes => {
                 now.push(*entry);
-                announced.push(entry.0);
+                announced.push((number, entry.0));
             }
             other => return Ok(other),
         }

@@ -5,6 +5,7 @@
 
 mod announcements;
 mod bridge_netns;
+mod budget;
 mod desired;
 mod diff;
 mod drops;
@@ -20,6 +21,7 @@ mod map_sync;
 mod netns_state;
 mod not_armed;
 mod occupants;
+mod paths;
 mod privileges;
 mod reader;
 mod reattach;

@@ -63,6 +63,8 @@ pub struct NetnsState {
     pub losing: BTreeSet<u32>,
     /// Counters of pairs in whose namespace no process is left.
     pub deserted: BTreeSet<u32>,
+    /// What is to be read again of all this, and what of it the maps do not have yet.
+    pub dirty: Dirty,
 }
 
 /// Something that may forbid the fast path. While it cannot be read, no port is armed.
@@ -79,22 +81,54 @@ pub enum Blocker {
 }
 
 impl NetnsState {
-    /// The reply of a source; `None` if the query failed, which is recorded.
+    /// The reply of a source; `None` if the query failed, which is recorded: it concerns every port.
     pub fn record_reply<T, E: std::fmt::Display>(
         &mut self,
         source: Blocker,
         reply: Result<T, E>,
     ) -> Option<T> {
-        match reply {
-            Ok(value) => {
-                self.unreadable.remove(&source);
-                Some(value)
-            }
-            Err(error) => {
-                self.unreadable.insert(source, error.to_string());
-                None
-            }
+        let (value, error) = match reply {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        if self.unreadable.get(&source) != error.as_ref() {
+            self.unreadable.remove(&source);
+            self.unreadable.extend(error.map(|error| (source, error)));
+            self.dirty.ports = true;
         }
+        value
+    }
+
+    /// Records that links have changed, so that their ports are evaluated. Called before and after a change of a name.
+    pub fn mark_changed(&mut self, ifindexes: impl IntoIterator<Item = u32>) {
+        let name = |ifindex| self.links.get(&ifindex).map(|link| link.name.clone()).unwrap_or_default();
+        self.dirty.changed.extend(ifindexes.into_iter().map(|ifindex| (ifindex, name(ifindex))));
+    }
+
+    /// Records that the stations behind these ports have changed.
+    pub fn mark_stations_behind(&mut self, ports: &BTreeSet<u32>) {
+        let behind = self.fdb.iter().filter(|entry| ports.contains(&entry.port));
+        self.dirty.stations.extend(behind.map(|entry| entry.mac));
+    }
+
+    /// Adds a link, or replaces the known one with its ifindex, and records that it has changed.
+    pub fn set_link(&mut self, link: LinkFacts) {
+        let ifindex = link.ifindex;
+        self.mark_changed([ifindex]);
+        self.links.insert(ifindex, link);
+        self.mark_changed([ifindex]);
+    }
+
+    /// Removes a link, and records that.
+    pub fn remove_link(&mut self, ifindex: u32) {
+        self.mark_changed([ifindex]);
+        self.links.remove(ifindex);
+    }
+
+    /// The largest MTU of an inner end.
+    #[must_use]
+    pub fn largest_mtu(&self) -> u32 {
+        self.inner.values().map(|inner| inner.mtu).max().unwrap_or_default()
     }
 
     /// The link of this name.
@@ -159,45 +193,42 @@ impl NetnsState {
         port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
     }
 
-    /// Applies an event, and records what follows from it. The kernel sends one for each FDB entry of a port that is
-    /// removed (`br_fdb_delete_by_port` in net/bridge/br_fdb.c).
-    pub fn apply_event(&mut self, event: &Event, dirty: &mut Dirty) {
-        dirty.links |= !matches!(event, Event::Learned(_) | Event::Forgot(_));
+    /// Applies an event about links, and records what follows from it. FDB entries have events of their own, also those of
+    /// a port that is removed (`br_fdb_delete_by_port` in net/bridge/br_fdb.c).
+    pub fn apply_link_event(&mut self, event: &Event) {
+        self.dirty.links = true;
         match event {
-            Event::Learned(entry) | Event::Forgot(entry) => {
-                if self.fdb.apply_event(event) {
-                    dirty.stations.insert(entry.mac);
-                }
-                dirty.ports |= self.fdb.take_flooding_changed();
-                dirty.undumped.append(&mut self.fdb.take_incomplete());
-            }
             Event::Link(link) => {
                 if !self.links.has(link) {
                     let former = self.links.get(&link.ifindex);
                     // Rules are evaluated with these options.
-                    dirty.rules |= former.and_then(netfilter_calls) != netfilter_calls(link);
-                    self.links.insert(link.ifindex, link.as_ref().clone());
-                    dirty.ports = true;
+                    self.dirty.rules |= former.and_then(netfilter_calls) != netfilter_calls(link);
+                    self.set_link(link.as_ref().clone());
                 }
             }
             Event::Port { ifindex, bridge, attributes } => {
-                dirty.ports |= self.links.set_port(*ifindex, *bridge, Some(attributes));
+                if self.links.set_port(*ifindex, *bridge, Some(attributes)) {
+                    self.mark_changed([*ifindex]);
+                }
             }
             Event::Released { ifindex } => {
                 let _ = self.links.set_port(*ifindex, None, None);
-                dirty.ports = true;
+                self.mark_changed([*ifindex]);
             }
             Event::Gone { ifindex } => {
-                self.links.remove(*ifindex);
+                self.remove_link(*ifindex);
                 self.inner.remove(ifindex);
                 // Another device may get its ifindex.
                 self.attached.remove(ifindex);
                 self.xdp_attached.remove(ifindex);
-                dirty.ports = true;
             }
-            Event::Traffic { ifindex } => dirty.ports |= self.unread.insert(*ifindex),
-            Event::Changed => {}
-            Event::Lost => dirty.overrun = true,
+            Event::Traffic { ifindex } => {
+                if self.unread.insert(*ifindex) {
+                    self.mark_changed([*ifindex]);
+                }
+            }
+            Event::Lost => self.dirty.overrun = true,
+            Event::Learned(_) | Event::Forgot(_) | Event::Changed => {}
         }
     }
 }
@@ -207,7 +238,7 @@ fn netfilter_calls(link: &LinkFacts) -> Option<BridgeCalls> {
     link.bridge.is_some().then(|| BridgeCalls::default().with_options_of(Some(link)))
 }
 
-/// What is to be read again of a bridge namespace, and what of its known state the maps do not have yet.
+/// What is dirty in a bridge namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// Events were lost: links and rules are to be read.
@@ -220,8 +251,10 @@ pub struct Dirty {
     pub links: bool,
     /// Packet sockets and rules are to be read.
     pub rules: bool,
-    /// Ports may have changed, and with them any station.
+    /// Any port may have changed, and any station with it.
     pub ports: bool,
+    /// Links that have changed, by ifindex, with the names that they have or had: their ports are to be evaluated.
+    pub changed: BTreeSet<(u32, String)>,
     /// Addresses whose entries have changed.
     pub stations: BTreeSet<[u8; 6]>,
     /// Whether something was stale when the last grace period ended, and has not been read since.

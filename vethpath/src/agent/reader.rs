@@ -1,7 +1,7 @@
 //! Reads the state of a bridge namespace: what events do not report, or report too late.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -81,12 +81,12 @@ impl Reader {
         })
     }
 
-    /// Applies a changed topology to the namespace of `place`.
-    pub fn reload(&mut self, topology: &Topology, place: &Place) {
-        self.own_tables = own_tables(topology, place);
+    /// Applies a changed topology to the namespace.
+    pub fn reload(&mut self, topology: &Topology) {
+        self.own_tables = own_tables(topology, &self.layout.place);
         // Guest ports stay, unless their bridge has none any more. Otherwise their records would be removed.
         let guests: Vec<LabPort> = self.layout.guests().cloned().collect();
-        self.layout = Layout::of(topology, self.layout.domain, place);
+        self.layout = Layout::of(topology, self.layout.domain, &self.layout.place);
         let has_guests = |port: &LabPort| {
             self.layout.bridges.iter().any(|bridge| bridge.guests && bridge.name == port.bridge)
         };
@@ -95,73 +95,58 @@ impl Reader {
     }
 
     /// Reads links, qdiscs, and the programs on the ports. The kernel sends no event for some changes, such as those of
-    /// GSO limits (`do_setlink` in net/core/rtnetlink.c) and of programs attached by a BPF link. Returns whether anything
-    /// changed.
+    /// GSO limits (`do_setlink` in net/core/rtnetlink.c) and of programs attached by a BPF link.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
-        let own = self.read_own_links(facts)?;
-        let of =
-            |facts: &NetnsState| (facts.qdiscs.clone(), facts.xdp_attached.clone(), facts.unreadable.clone());
-        let before = of(facts);
+    pub fn read_links(&mut self, facts: &mut NetnsState) -> Result<()> {
+        self.read_own_links(facts)?;
         // Events about these that arrive from here on are about what is read now, or later.
-        let were_unread = !std::mem::take(&mut facts.unread).is_empty();
+        let unread = std::mem::take(&mut facts.unread);
+        facts.mark_changed(unread);
         self.clsact = self.read_qdiscs(facts);
         self.read_xdp_programs(facts);
-        Ok(own | were_unread | self.read_programs(facts) || before != of(facts))
+        self.read_programs(facts);
+        Ok(())
     }
 
-    /// Reads the links of the ports with these numbers in the layout, and those of trunks. Returns whether anything
-    /// changed.
+    /// Reads the links of the ports with these numbers in the layout, and those of trunks.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_ports(&mut self, facts: &mut NetnsState, ports: &[usize]) -> Result<bool> {
+    pub fn read_ports(&mut self, facts: &mut NetnsState, ports: &[usize]) -> Result<()> {
         let pairs = ports.iter().filter_map(|&at| facts.link_of(self.layout.ports.get(at)?));
-        let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends);
-        let trunks = trunks.filter_map(|end| facts.link(&end.port));
+        let trunks = self.layout.trunk_ends().filter_map(|end| facts.link(&end.port));
         let ifindexes: Vec<u32> = pairs.chain(trunks).map(|link| link.ifindex).collect();
-        let mut changed = false;
         // Of one that is gone there is an event.
-        for link in self.socket.raw_links_at(&ifindexes)?.into_iter().flatten() {
-            changed |= self.update_link(facts, &link)?;
-        }
-        Ok(changed)
+        let links = self.socket.raw_links_at(&ifindexes)?;
+        links.into_iter().flatten().try_for_each(|link| self.update_link(facts, &link))
     }
 
-    /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
-    /// anything changed.
-    fn read_own_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
+    /// Reads the links of the namespace. A reply that is equal to the last one is not parsed.
+    fn read_own_links(&mut self, facts: &mut NetnsState) -> Result<()> {
         let links = self.socket.raw_links()?;
         let present: BTreeSet<u32> = links.iter().map(RawLink::ifindex).collect();
         let gone: Vec<u32> =
             facts.links.keys().filter(|&ifindex| !present.contains(ifindex)).copied().collect();
-        gone.iter().for_each(|&ifindex| facts.links.remove(ifindex));
+        gone.iter().for_each(|&ifindex| facts.remove_link(ifindex));
         self.link_replies.retain(|ifindex, _| present.contains(ifindex));
-        let mut changed = !gone.is_empty();
-        for link in links {
-            changed |= self.update_link(facts, &link)?;
-        }
-        Ok(changed)
+        links.iter().try_for_each(|link| self.update_link(facts, link))
     }
 
-    /// Applies a reply about a link of the namespace. Returns whether anything changed.
-    fn update_link(&mut self, facts: &mut NetnsState, reply: &RawLink) -> Result<bool> {
+    /// Applies a reply about a link of the namespace.
+    fn update_link(&mut self, facts: &mut NetnsState, reply: &RawLink) -> Result<()> {
         let (ifindex, hash) = (reply.ifindex(), hash(reply));
-        if self.link_replies.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
-            return Ok(false);
+        if self.link_replies.insert(ifindex, hash) != Some(hash) || !facts.links.contains_key(&ifindex) {
+            let link = reply.read()?;
+            if !facts.links.has(&link) {
+                facts.set_link(link);
+            }
         }
-        let link = reply.read()?;
-        let is_changed = !facts.links.has(&link);
-        if is_changed {
-            facts.links.insert(ifindex, link);
-        }
-        Ok(is_changed)
+        Ok(())
     }
 
     /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
-    /// Returns whether anything changed.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -170,29 +155,30 @@ impl Reader {
         facts: &mut NetnsState,
         ports: &[usize],
         busy: impl Fn(u32) -> bool,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let ports = ports.iter().filter_map(|&at| self.layout.ports.get(at));
         let (busy, quiet): (Vec<_>, Vec<_>) = ports.partition(|port| busy(port.counter));
         let indexes = [(busy, true), (quiet, false)].map(|(ports, counting)| {
             let links = ports.into_iter().filter_map(|port| facts.link_of(port));
             (links.map(|link| link.ifindex).collect::<Vec<_>>(), counting)
         });
-        let mut changed = false;
         for (ports, counting) in indexes {
-            changed |= self.read_peers(facts, &ports, counting)?;
+            self.read_peers(facts, &ports, counting)?;
         }
-        facts.largest_gso =
-            facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
-        Ok(changed)
+        let limits = facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
+        // Frames may have to be segmented at any other port now.
+        facts.dirty.ports |= limits != facts.largest_gso;
+        facts.largest_gso = limits;
+        Ok(())
     }
 
-    fn read_peers(&mut self, facts: &mut NetnsState, ports: &[u32], counting: bool) -> Result<bool> {
+    fn read_peers(&mut self, facts: &mut NetnsState, ports: &[u32], counting: bool) -> Result<()> {
         let NetnsState { links, inner, .. } = facts;
         let ports: Vec<&LinkFacts> = ports.iter().filter_map(|ifindex| links.get(ifindex)).collect();
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (port, peer) in ports.iter().zip(self.socket.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {
-                changed |= inner.remove(&port.ifindex).is_some();
+                changed.extend(inner.remove(&port.ifindex).map(|_| port.ifindex));
                 self.peer_replies.remove(&port.ifindex);
                 continue;
             };
@@ -208,13 +194,16 @@ impl Reader {
                 (peer.sent, peer.received) = (known.sent, known.received);
                 (peer.dropped, peer.refused) = (known.dropped, known.refused);
             }
-            changed |= known.is_none_or(|known| !known.is_equal_but_for_counters(&peer));
+            if known.is_none_or(|known| !known.is_equal_but_for_counters(&peer)) {
+                changed.push(port.ifindex);
+            }
             inner.insert(port.ifindex, peer);
         }
         // Otherwise the state of a removed port would be used for the next one with its ifindex.
         inner.retain(|ifindex, _| links.contains_key(ifindex));
         self.peer_replies.retain(|ifindex, _| links.contains_key(ifindex));
-        Ok(changed)
+        facts.mark_changed(changed);
+        Ok(())
     }
 
     /// Forgets the last reply about a link: an event has changed what is known of it.
@@ -224,8 +213,8 @@ impl Reader {
 
     /// Records which ports run our XDP program in the driver.
     fn read_xdp_programs(&self, facts: &mut NetnsState) {
-        facts.xdp_attached.clear();
         if !self.layout.has_xdp() {
+            facts.xdp_attached.clear();
             return;
         }
         let ours = datapath::xdp_id(&self.pins, self.layout.domain.into()).unwrap_or_else(|error| {
@@ -234,18 +223,20 @@ impl Reader {
         });
         let runs_ours =
             |link: &&LinkFacts| link.xdp == XdpMode::Native && ours.is_some() && link.xdp_program == ours;
-        facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.ifindex).collect();
+        let attached = facts.links.values().filter(runs_ours).map(|link| link.ifindex).collect();
+        let changed = difference(&facts.xdp_attached, &attached);
+        facts.xdp_attached = attached;
+        facts.mark_changed(changed);
     }
 
-    /// Records which ports run our program, and which run others. Returns whether anything changed.
-    pub fn read_programs(&self, facts: &mut NetnsState) -> bool {
+    /// Records which ports run our program, and which run others.
+    pub fn read_programs(&self, facts: &mut NetnsState) {
         let found = self.programs_on_ports(facts);
-        let was_unreadable = facts.unreadable.get(&Blocker::Programs).cloned();
         let (attached, foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
-        let is_changed = (&facts.attached, &facts.foreign) != (&attached, &foreign)
-            || facts.unreadable.get(&Blocker::Programs) != was_unreadable.as_ref();
+        let mut changed = difference(&facts.attached, &attached);
+        changed.extend(difference(&facts.foreign, &foreign));
         (facts.attached, facts.foreign) = (attached, foreign);
-        is_changed
+        facts.mark_changed(changed);
     }
 
     /// The ports that run our program, and those with other programs or filters, by ifindex.
@@ -285,8 +276,7 @@ impl Reader {
 
     /// Records qdiscs that queue. Returns the links with a `clsact` or `ingress` qdisc.
     fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
-        let mut hooks = BTreeSet::new();
-        facts.qdiscs.clear();
+        let (mut hooks, mut queues) = (BTreeSet::new(), BTreeMap::new());
         let qdiscs = self.socket.qdiscs();
         for qdisc in facts.record_reply(Blocker::Qdiscs, qdiscs).unwrap_or_default() {
             match qdisc.kind.as_str() {
@@ -295,10 +285,15 @@ impl Reader {
                     hooks.insert(qdisc.ifindex);
                 }
                 _ => {
-                    facts.qdiscs.insert(qdisc.ifindex, qdisc.kind);
+                    queues.insert(qdisc.ifindex, qdisc.kind);
                 }
             }
         }
+        let known = facts.qdiscs.keys().chain(queues.keys());
+        let changed: Vec<u32> =
+            known.filter(|ifindex| facts.qdiscs.get(ifindex) != queues.get(ifindex)).copied().collect();
+        facts.qdiscs = queues;
+        facts.mark_changed(changed);
         hooks
     }
 }
@@ -306,6 +301,11 @@ impl Reader {
 /// The tables of a lab in a place.
 fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
     Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect()
+}
+
+/// The links that are in one set alone.
+pub(super) fn difference(before: &BTreeSet<u32>, now: &BTreeSet<u32>) -> Vec<u32> {
+    before.symmetric_difference(now).copied().collect()
 }
 
 fn hash(link: &RawLink) -> u64 {

@@ -1,4 +1,4 @@
-//! The agent's status: what it is computed from, and the client side of the socket that has it.
+//! The agent's status, and the client side of the socket that has it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    LEASE, NotArmed, bridge_netns::BridgeNetns, counted_pairs, guests::guest_name, layout::LabPort,
-    map_sync::MapSync, netns_state::NetnsState, numbered_trunks, privileges,
-};
 use crate::{
-    kernel::{LinkFacts, files, process},
+    kernel::files,
     state::{AgentLock, Directory, events::Time},
-    topology::{IfName, Pair, Place, Topology},
+    topology::{IfName, Place},
 };
 
 /// Timeout of a caller that only shows the status: the agent may be stopped, or hang.
@@ -57,7 +53,7 @@ pub struct Ends {
 /// A port of a bridge with `guests` that another program made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestStatus {
-    /// Its name in events: see [`guest_name`].
+    /// Its name in events: see [`guest_name`](super::guest_name).
     pub name: String,
     /// Its device name.
     pub port: IfName,
@@ -112,7 +108,7 @@ pub struct Status {
     pub failure: Option<String>,
     /// By pair (`ns0:eth0`): why it is not armed; `None` if it is.
     pub ports: BTreeMap<String, Option<String>>,
-    /// Pairs that are not armed because of [`NotArmed::XdpMissed`], which `up` repairs. `None` of an agent of an
+    /// Pairs that are not armed because of [`NotArmed::XdpMissed`](super::NotArmed::XdpMissed), which `up` repairs. `None` of an agent of an
     /// earlier version.
     #[serde(default)]
     pub xdp_missed: Option<BTreeSet<String>>,
@@ -132,134 +128,6 @@ pub struct Status {
     /// ([`NotArmed::word`]).
     #[serde(default)]
     pub words: BTreeMap<String, String>,
-}
-
-/// What the status is computed from.
-pub(super) struct View<'a> {
-    /// The lab, as the agent follows it.
-    pub(super) topology: &'a Topology,
-    /// Its bridge namespaces that exist.
-    pub(super) namespaces: &'a [BridgeNetns],
-    /// What rules of netfilter certainly drop of the lab's packets.
-    pub(super) drops: BTreeSet<String>,
-    /// The maps.
-    pub(super) maps: &'a MapSync,
-    /// The error after which the agent retries.
-    pub(super) failure: Option<&'a str>,
-    /// When it was started.
-    pub(super) since: Time,
-}
-
-impl View<'_> {
-    /// The lab's status. `settled` and `polls` are its fields of these names.
-    pub(super) fn status(&self, settled: bool, polls: u64) -> Status {
-        let current = self.maps.ports();
-        let pairs = || counted_pairs(self.topology);
-        let pair_state = |counter: u32| self.state(current.states.get(&counter));
-        let trunk_state = |number: u16| self.state(current.trunk_states.get(&number));
-        let text = |state: Option<NotArmed>| state.map(|reason| reason.to_string());
-        // An interface that the file sets down stays down.
-        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
-        let guests: Vec<_> = self.namespaces.iter().flat_map(|domain| self.guests(domain)).collect();
-        let is_missed = |counter| pair_state(counter) == Some(NotArmed::XdpMissed);
-        Status {
-            pid: std::process::id(),
-            memory_kib: process::resident_kib(),
-            since: Some(self.since),
-            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
-            capabilities: privileges::in_effect(),
-            generation: self.maps.generation(),
-            stations: self.maps.station_count(),
-            settled,
-            polls,
-            announced: self.maps.last_announcement(),
-            confirmed: self.maps.confirmed(),
-            steady: self.maps.confirmed() == self.maps.last_announcement()
-                && !self.namespaces.iter().any(BridgeNetns::is_being_dumped)
-                && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing()))
-                && !self.namespaces.iter().any(|domain| domain.is_adding_guests(&current.records)),
-            failure: self.failure.map(str::to_owned),
-            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
-            ports: pairs().map(|(counter, pair)| (pair.name(), text(pair_state(counter)))).collect(),
-            xdp_missed: Some(
-                pairs().filter(|(counter, _)| is_missed(*counter)).map(|(_, pair)| pair.name()).collect(),
-            ),
-            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
-            trunks: numbered_trunks(self.topology)
-                .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
-                .collect(),
-            drops: self.drops.clone(),
-            words: pairs()
-                .map(|(counter, pair)| (pair.name(), pair_state(counter)))
-                .chain(
-                    numbered_trunks(self.topology).map(|(number, trunk)| (trunk.name(), trunk_state(number))),
-                )
-                .chain(guests.iter().map(|(guest, state)| (guest.name.clone(), state.clone())))
-                .filter_map(|(name, state)| Some((name, state?.word().to_owned())))
-                .collect(),
-            guests: guests.into_iter().map(|(guest, _)| guest).collect(),
-        }
-    }
-
-    fn guests(&self, domain: &BridgeNetns) -> Vec<(GuestStatus, Option<NotArmed>)> {
-        let (layout, facts) = domain.known();
-        let status = |guest: &LabPort| {
-            let port = facts.link_of(guest)?;
-            let state = self.state(self.maps.ports().guests.get(&(layout.domain, port.ifindex)));
-            let status = GuestStatus {
-                name: guest_name(domain.place(), &guest.bridge, &guest.port),
-                port: guest.port.clone(),
-                bridge: guest.bridge.clone(),
-                number: guest.counter,
-                ends: ends(domain.place(), port)?,
-                reason: state.as_ref().map(ToString::to_string),
-            };
-            Some((status, state))
-        };
-        layout.guests().filter_map(status).collect()
-    }
-
-    /// Why a pair or trunk is not armed, from its state in the maps. One without a state has no port.
-    fn state(&self, state: Option<&Option<NotArmed>>) -> Option<NotArmed> {
-        match self.failure {
-            Some(error) => Some(NotArmed::Unreadable(error.to_owned())),
-            None => state.cloned().unwrap_or(Some(NotArmed::NoPort)),
-        }
-    }
-
-    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may keep a
-    /// port from forwarding.
-    fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
-        self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
-    }
-
-    /// Whether one of these ports, or a trunk's port on a bridge without spanning tree, is about to forward. The
-    /// armed state shows that only for ports that the file wants on the fast path.
-    fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
-        let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
-        let trunks = ends
-            .map(|end| (&end.place, &end.bridge, &end.port))
-            .filter(|(place, bridge, _)| self.is_quick(place, bridge));
-        pairs.chain(trunks).any(|(place, bridge, port)| {
-            self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
-        })
-    }
-
-    /// The known state of a bridge's namespace.
-    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
-        let number = self.topology.bridge(place, bridge)?.domain;
-        self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
-    }
-
-    fn ends(&self, pair: &Pair) -> Option<Ends> {
-        let facts = self.facts(&pair.place, &pair.bridge)?;
-        ends(&pair.place, facts.link(&pair.port)?)
-    }
-}
-
-/// The ends of a pair whose port is this link; `None` without an inner end.
-fn ends(place: &Place, port: &LinkFacts) -> Option<Ends> {
-    Some(Ends { place: place.clone(), port: port.ifindex, inner: port.peer?, netns: port.peer_netns })
 }
 
 /// Queries the agent that listens on `socket`.

@@ -8,8 +8,8 @@ use std::{
 
 use super::model::{Health, Live};
 use crate::{
-    kernel::{LinkFacts, Netns, Result, RouteSocket},
-    stats::{AgentView, Count, State, Stats, collect, place_exists},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, netns},
+    stats::{AgentView, Count, State, Stats, collect},
     topology::{IfName, Place, Topology},
 };
 
@@ -64,7 +64,7 @@ fn reading(topology: &Topology) -> Result<(Counts, Stats, Links)> {
 /// The links of all places of a lab that exist, with their counters.
 fn links(topology: &Topology) -> Result<Links> {
     let named = topology.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
-    let places: BTreeSet<Place> = named.chain([Place::Host]).filter(place_exists).collect();
+    let places: BTreeSet<Place> = named.chain([Place::Host]).filter(netns::place_exists).collect();
     let mut links = Links::new();
     for place in places {
         let socket = RouteSocket::open(&Netns::of(&place)?)?;

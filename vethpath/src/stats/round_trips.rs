@@ -10,9 +10,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::ends::place_exists;
 use crate::{
-    kernel::{Netns, Result, pool, tcp},
+    kernel::{Netns, Result, netns, pool, tcp},
     topology::{Interface, NsName, Pair, Place, Topology},
 };
 
@@ -44,7 +43,7 @@ pub fn round_trips(topology: &Topology, pairs: &[&Pair]) -> Result<BTreeMap<Stri
     let names: BTreeSet<&NsName> = pairs.iter().map(|pair| &pair.namespace).collect();
     let names: Vec<&NsName> = names.into_iter().collect();
     let connections_of = |name: &&NsName| {
-        if !place_exists(&Place::Namespace((*name).clone())) {
+        if !netns::place_exists(&Place::Namespace((*name).clone())) {
             return Ok(Vec::new());
         }
         match Netns::named(name).and_then(|netns| tcp::established(&netns)) {

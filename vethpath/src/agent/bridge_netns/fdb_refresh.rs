@@ -32,13 +32,10 @@ const TICKS_PER_SECOND: u64 = 100;
 /// has handled every namespace, it is below the shortest ageing time that the fast path accepts.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// A bridge, by ifindex, and an address in its FDB.
-type Entry = (u32, [u8; 6]);
-
-/// When entries were refreshed.
+/// When entries were refreshed, by the ifindex of their bridge and their address.
 #[derive(Default)]
 pub struct Refresher {
-    entries: HashMap<Entry, State>,
+    entries: HashMap<(u32, [u8; 6]), State>,
 }
 
 #[derive(Default)]
@@ -53,12 +50,12 @@ impl Refresher {
     /// Records that the bridge has learned an entry from a frame, which refreshes it. So a station that keeps moving
     /// is never refreshed in between. Otherwise a refresh that waits for the RTNL lock could move it back to its
     /// former port.
-    pub fn learned(&mut self, entry: Entry, now: Instant) {
+    pub fn learned(&mut self, entry: (u32, [u8; 6]), now: Instant) {
         self.entries.insert(entry, State { refreshed: Some(now), pending: false });
     }
 
     /// Records that a frame of the station would have crossed the bridge.
-    pub fn mark_seen(&mut self, entry: Entry) {
+    pub fn mark_seen(&mut self, entry: (u32, [u8; 6])) {
         self.entries.entry(entry).or_default().pending = true;
     }
 
@@ -150,10 +147,17 @@ impl BridgeNetns {
         of_port(entry.port).or_else(|| ports.find_map(of_port))
     }
 
-    /// The entries to refresh for stations that the fast path saw.
+    /// The entries to refresh for stations that the fast path saw. `has_senders`: whether it saw any since the last call.
     #[must_use]
-    pub fn due(&mut self, sync: &MapSync) -> Vec<FdbEntry> {
-        let now = Instant::now();
+    pub fn due(&mut self, sync: &MapSync, has_senders: bool) -> Vec<FdbEntry> {
+        if has_senders {
+            self.mark_seen(sync);
+        }
+        self.refresher.due(&self.state, Instant::now())
+    }
+
+    /// Records for which entries the programs saw a frame of the station.
+    fn mark_seen(&mut self, sync: &MapSync) {
         let bridge =
             |bridge: &LabBridge| Some(((bridge.segment, bridge.bit), self.state.link(&bridge.name)?.ifindex));
         let by_bit: BTreeMap<_, _> = self.reader.layout.bridges.iter().filter_map(bridge).collect();
@@ -174,7 +178,6 @@ impl BridgeNetns {
                 }
             }
         }
-        self.refresher.due(&self.state, now)
     }
 
     /// Refreshes entries. `counters` show whether a station has sent slow frames, from which the bridge learns.
@@ -230,7 +233,7 @@ impl BridgeNetns {
         // Pending events come first: a station that has moved must not be moved back.
         self.drain_events()?;
         // What is known may be wrong then.
-        if self.dirty.fdb_overrun {
+        if self.state.dirty.fdb_overrun {
             return Ok(());
         }
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(()) };
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refresh_has_made_anew_is_found() {
+    fn what_a_refresh_has_made_again_is_found() {
         let (forgot, learned) = (Event::Forgot(entry(5)), Event::Learned(entry(5)));
         let other = Event::Learned(FdbEntry { mac: [2, 0, 0, 0, 0, 2], ..entry(5) });
         let revived = |events: &[Event]| revived_meanwhile(events, entry(5));

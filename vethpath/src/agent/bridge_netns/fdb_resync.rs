@@ -11,7 +11,10 @@ use std::{
 
 use super::BridgeNetns;
 use crate::{
-    agent::fdb::{MOST_LEARNED, is_learned},
+    agent::{
+        fdb::{MOST_LEARNED, is_learned},
+        netns_state::NetnsState,
+    },
     kernel::{FdbEntry, Result, watch::Event},
     topology::IfName,
 };
@@ -35,18 +38,19 @@ const ONE_PART: usize = 200;
 impl BridgeNetns {
     /// Reads the known entries again, and those of inner ends at home. Then every port is to be dumped.
     pub(super) fn verify_fdb(&mut self) -> Result<()> {
-        self.dirty.fdb_overrun = false;
+        self.state.dirty.fdb_overrun = false;
         if self.state.fdb.iter().count() > MOST_LOOKED_UP {
             self.state.fdb.drop_foreign();
-            self.dirty.ports = true;
+            self.state.dirty.ports = true;
         }
         let known = self.state.fdb.iter().map(|entry| (entry.bridge, entry.mac, entry.vlan));
         let mut known: Vec<_> = known.chain(self.state.homes()).collect();
         known.sort_unstable();
         known.dedup();
         self.look_up(&known)?;
-        let ports = self.reader.layout.all_ports().filter_map(|(port, _)| self.state.link(port));
-        self.dirty.undumped.extend(ports.map(|port| port.ifindex));
+        let NetnsState { links, dirty, .. } = &mut self.state;
+        let ports = self.reader.layout.all_ports().filter_map(|(port, _)| links.named(port.as_str()));
+        dirty.undumped.extend(ports.map(|port| port.ifindex));
         Ok(())
     }
 
@@ -59,7 +63,7 @@ impl BridgeNetns {
         let former = self.state.fdb.set_own(own);
         // Their entries count as learned now.
         let others = former.difference(self.state.fdb.own()).flat_map(|mac| self.state.fdb.of(*mac));
-        self.dirty.undumped.extend(others.map(|entry| entry.port));
+        self.state.dirty.undumped.extend(others.map(|entry| entry.port));
         let new: Vec<_> = self.state.homes().filter(|(_, mac, _)| !former.contains(mac)).collect();
         self.look_up(&new)
     }
@@ -73,7 +77,7 @@ impl BridgeNetns {
                 None => self.state.fdb.remove(&gone),
             };
             if is_changed {
-                self.dirty.stations.insert(mac);
+                self.state.dirty.stations.insert(mac);
             }
         }
         self.follow_fdb_state();
@@ -87,11 +91,11 @@ impl BridgeNetns {
         if self.is_flooded() {
             return Ok(());
         }
-        if self.dirty.undumped.len() > MANY {
-            let ports = std::mem::take(&mut self.dirty.undumped);
+        if self.state.dirty.undumped.len() > MANY {
+            let ports = std::mem::take(&mut self.state.dirty.undumped);
             self.dump(ports, None)?;
         }
-        while !self.dirty.undumped.is_empty() && began.elapsed() < AT_ONCE {
+        while !self.state.dirty.undumped.is_empty() && began.elapsed() < AT_ONCE {
             self.dump_port()?;
         }
         Ok(())
@@ -102,7 +106,7 @@ impl BridgeNetns {
     /// # Errors
     /// The kernel refuses.
     pub fn dump_port(&mut self) -> Result<()> {
-        let undumped = &mut self.dirty.undumped;
+        let undumped = &mut self.state.dirty.undumped;
         let next = undumped.range(self.last_dumped.saturating_add(1)..).next().or(undumped.first()).copied();
         let Some(port) = next else { return Ok(()) };
         undumped.remove(&port);
@@ -125,10 +129,10 @@ impl BridgeNetns {
             if only.is_some() { learned <= MOST_LEARNED } else { all <= MOST_DUMPED }
         })?;
         if !is_whole && only.is_none() {
-            self.dirty.undumped.extend(ports);
+            self.state.dirty.undumped.extend(ports);
             return Ok(());
         }
-        self.dirty.stations.extend(self.state.fdb.set_ports(&ports, &entries, is_whole));
+        self.state.dirty.stations.extend(self.state.fdb.set_ports(&ports, &entries, is_whole));
         self.follow_fdb_state();
         // Some are older than the dump. They are applied in order, so the last one about an entry decides.
         let events = self.events_of_fdb.drain()?;
@@ -143,7 +147,7 @@ impl BridgeNetns {
     /// Whether dumps of ports are due that are made soon.
     #[must_use]
     pub fn is_being_dumped(&self) -> bool {
-        !self.dirty.undumped.is_empty() && !self.is_flooded()
+        !self.state.dirty.undumped.is_empty() && !self.is_flooded()
     }
 
     /// Whether a port of the lab floods the FDB. Others are no reason to treat the lab's differently.
@@ -159,7 +163,7 @@ impl BridgeNetns {
     /// left of them, the port does not flood any more.
     pub(super) fn poll_fdb(&mut self) {
         self.state.fdb.begin_second();
-        self.dirty.undumped.append(&mut self.skipped);
-        self.dirty.undumped.extend(self.state.fdb.flooding());
+        self.state.dirty.undumped.append(&mut self.skipped);
+        self.state.dirty.undumped.extend(self.state.fdb.flooding());
     }
 }

@@ -12,7 +12,6 @@ use super::BridgeNetns;
 use crate::{
     agent::{
         NotArmed,
-        desired::Ports,
         guests::{GuestNumbers, found, guest_name},
         layout::LabPort,
     },
@@ -65,7 +64,7 @@ impl BridgeNetns {
         }
         if self.reader.layout.set_guests(ports) {
             // Rules were read for the former ports, by name.
-            (self.dirty.ports, self.dirty.rules) = (true, true);
+            (self.state.dirty.ports, self.state.dirty.rules) = (true, true);
         }
     }
 
@@ -153,7 +152,7 @@ impl BridgeNetns {
         }
         let (began, mut is_waiting) = (Instant::now(), false);
         // The program is seen there together with programs of others.
-        self.dirty.links = true;
+        self.state.dirty.links = true;
         if let Err(error) = self.record_before(&ports, befores, directory) {
             warn!("{error}");
             self.tried.extend(ports.iter().filter_map(|port| Some((port.guest?, false))));
@@ -196,15 +195,11 @@ impl BridgeNetns {
         if is_changed { befores.write(directory) } else { Ok(()) }
     }
 
-    /// The state of each guest port in the maps, by its name in events, with its device name.
-    pub fn guest_states<'a>(
-        &'a self,
-        ports: &'a Ports,
-    ) -> impl Iterator<Item = (String, (String, Option<NotArmed>))> + 'a {
-        let domain = self.reader.layout.domain;
-        self.reader.layout.guests().filter_map(move |port| {
-            let state = ports.guests.get(&(domain, port.guest?))?.clone();
-            Some((guest_name(&self.place, &port.bridge, &port.port), (port.port.to_string(), state)))
+    /// The state of each guest port, by its name in events, with its device name.
+    pub fn guest_states(&self) -> impl Iterator<Item = (String, (String, Option<NotArmed>))> {
+        self.reader.layout.guests().filter_map(|port| {
+            let state = self.segments.guests.get(&port.guest?)?.clone();
+            Some((guest_name(self.place(), &port.bridge, &port.port), (port.port.to_string(), state)))
         })
     }
 

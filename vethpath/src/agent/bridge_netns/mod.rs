@@ -9,20 +9,18 @@ use std::{
     time::Instant,
 };
 
-use log::warn;
-use tokio::time::sleep_until;
-
 use fdb_refresh::Refresher;
 pub use guest_ports::Which;
+use log::warn;
 
 use super::{
-    desired::{Desired, entries},
+    budget::until,
     drops::Drops,
     guests::GuestNumbers,
     layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
-    segments::{Paths, Segments},
+    segments::Segments,
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
@@ -36,7 +34,6 @@ use crate::{
 
 /// A bridge namespace.
 pub struct BridgeNetns {
-    place: Place,
     reader: Reader,
     /// Number and name of each of the lab's pairs here, by the name of its port.
     pairs: BTreeMap<String, (u32, String)>,
@@ -61,7 +58,6 @@ pub struct BridgeNetns {
     /// What follows from `state` for its ports.
     segments: Segments,
     refresher: Refresher,
-    dirty: Dirty,
     /// Whether the last attempt to read device features failed.
     devices_unreadable: bool,
     /// Ports of which a dump may have skipped an entry.
@@ -90,7 +86,6 @@ impl BridgeNetns {
     ) -> Result<Self> {
         let netns = Netns::of(place)?;
         Ok(Self {
-            place: place.clone(),
             events_of_links: Watch::links(&netns)?,
             events_of_fdb: Watch::fdb(&netns)?,
             events_of_peers: Watch::peers(&netns)?,
@@ -101,10 +96,9 @@ impl BridgeNetns {
             events: Vec::new(),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
-            state: NetnsState { harmless: harmless.clone(), ..NetnsState::default() },
+            state: NetnsState { harmless: harmless.clone(), dirty: Dirty::all(), ..NetnsState::default() },
             segments: Segments::default(),
             refresher: Refresher::default(),
-            dirty: Dirty::all(),
             devices_unreadable: false,
             skipped: BTreeSet::new(),
             last_dumped: 0,
@@ -116,17 +110,18 @@ impl BridgeNetns {
     /// Whether this is the namespace of `place` with this number.
     #[must_use]
     pub fn is(&self, number: u16, place: &Place) -> bool {
-        self.reader.layout.domain == number && &self.place == place
+        self.reader.layout.domain == number && self.place() == place
     }
 
     /// Applies a changed topology. Known state stays; links are read again.
     pub fn reload(&mut self, topology: &Topology, receivers: Option<Receivers>) {
         self.receivers = receivers;
-        self.pairs = pairs(topology, &self.place);
-        self.reader.reload(topology, &self.place);
+        self.pairs = pairs(topology, self.place());
+        self.reader.reload(topology);
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
         // Entries of new ports may be unknown.
-        (self.dirty.links, self.dirty.ports, self.dirty.fdb_overrun) = (true, true, true);
+        let dirty = &mut self.state.dirty;
+        (dirty.links, dirty.ports, dirty.fdb_overrun) = (true, true, true);
         self.drops.mark_due();
         self.scan_interference();
     }
@@ -134,7 +129,7 @@ impl BridgeNetns {
     /// The place that it is.
     #[must_use]
     pub fn place(&self) -> &Place {
-        &self.place
+        &self.reader.layout.place
     }
 
     /// The name of the namespace in events.
@@ -146,7 +141,7 @@ impl BridgeNetns {
     /// Whether the namespace has lost its name. Then it must be released: the agent's sockets would keep it alive.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let Place::Namespace(name) = &self.place else { return false };
+        let Place::Namespace(name) = self.place() else { return false };
         !self.reader.socket.netns().has_name(name)
     }
 
@@ -164,11 +159,11 @@ impl BridgeNetns {
             }
             events = self.events_of_peers.next() => {
                 events?;
-                self.dirty.links = true;
+                self.state.dirty.links = true;
             }
             events = next_of(&mut self.rule_events) => {
                 events?;
-                self.dirty.rules = true;
+                self.state.dirty.rules = true;
             }
         }
         Ok(false)
@@ -196,20 +191,26 @@ impl BridgeNetns {
                 Event::Lost => self.has_overrun = true,
                 _ => {}
             }
-            self.state.apply_event(event, &mut self.dirty);
+            self.state.apply_link_event(event);
         }
     }
 
     fn apply_fdb_events(&mut self, events: &[Event]) {
         let now = Instant::now();
         for event in events {
-            if *event == Event::Lost {
-                (self.has_overrun, self.dirty.fdb_overrun) = (true, true);
-                // While a port floods, this goes on. The others must not become slow by it.
-                self.dirty.overrun |= !self.is_flooded();
-                continue;
+            match event {
+                Event::Learned(entry) | Event::Forgot(entry) => {
+                    if self.state.fdb.apply_event(event) {
+                        self.state.dirty.stations.insert(entry.mac);
+                    }
+                }
+                Event::Lost => {
+                    (self.has_overrun, self.state.dirty.fdb_overrun) = (true, true);
+                    // While a port floods, this goes on. The others must not become slow by it.
+                    self.state.dirty.overrun |= !self.is_flooded();
+                }
+                _ => {}
             }
-            self.state.apply_event(event, &mut self.dirty);
             // Entries that are not kept are never refreshed.
             if let Event::Learned(entry) = event
                 && self.state.fdb.get(entry.bridge, entry.mac, entry.vlan) == Some(entry)
@@ -217,12 +218,14 @@ impl BridgeNetns {
                 self.refresher.learned((entry.bridge, entry.mac), now);
             }
         }
+        self.follow_fdb_state();
     }
 
     /// Records what follows from changed entries for ports.
     fn follow_fdb_state(&mut self) {
-        self.dirty.ports |= self.state.fdb.take_flooding_changed();
-        self.dirty.undumped.append(&mut self.state.fdb.take_incomplete());
+        let NetnsState { fdb, dirty, .. } = &mut self.state;
+        dirty.ports |= fdb.take_flooding_changed();
+        dirty.undumped.append(&mut fdb.take_incomplete());
     }
 
     /// Applies pending events. Those of the FDB are read last: what they show is as new as the links.
@@ -246,12 +249,12 @@ impl BridgeNetns {
     /// What is to be done.
     #[must_use]
     pub fn dirty(&self) -> &Dirty {
-        &self.dirty
+        &self.state.dirty
     }
 
     /// The same, to be changed.
     pub fn dirty_mut(&mut self) -> &mut Dirty {
-        &mut self.dirty
+        &mut self.state.dirty
     }
 
     /// Reads what is dirty; everything but the FDB, if events of links were lost. Events that arrive meanwhile are older than
@@ -260,38 +263,37 @@ impl BridgeNetns {
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
     pub fn read_dirty(&mut self, numbers: &mut GuestNumbers) -> Result<()> {
-        if std::mem::take(&mut self.dirty.overrun) {
-            (self.dirty.links, self.dirty.rules, self.dirty.ports) = (true, true, true);
+        let dirty = &mut self.state.dirty;
+        if std::mem::take(&mut dirty.overrun) {
+            (dirty.links, dirty.rules, dirty.ports) = (true, true, true);
         }
-        if std::mem::take(&mut self.dirty.links) {
+        if std::mem::take(&mut self.state.dirty.links) {
             self.events_of_peers.drain()?;
             let before = self.state.netfilter_calls(&self.reader.layout);
-            self.dirty.ports |= self.reader.read_links(&mut self.state)?;
-            self.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
+            self.reader.read_links(&mut self.state)?;
+            self.state.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
             self.follow_guests(numbers);
             let all: Vec<usize> = (0..self.reader.layout.ports.len()).collect();
-            self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
+            self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
             self.resync_devices();
             self.follow_own_macs()?;
         }
-        if self.dirty.fdb_overrun {
+        if self.state.dirty.fdb_overrun {
             self.verify_fdb()?;
         }
         self.dump_ports_at_once()?;
-        if std::mem::take(&mut self.dirty.rules) {
+        if std::mem::take(&mut self.state.dirty.rules) {
             self.scan_interference();
             self.drops.mark_due();
         }
         self.drain_events()?;
-        self.dirty.unread_events = false;
+        self.state.dirty.unread_events = false;
         Ok(())
     }
 
     fn scan_interference(&mut self) {
         self.watch_rules();
-        let is_changed = self.reader.scan_interference(&mut self.state);
-        self.dirty.ports |= is_changed;
-        if is_changed {
+        if self.reader.scan_interference(&mut self.state) {
             self.drops.mark_due();
         }
     }
@@ -323,18 +325,16 @@ impl BridgeNetns {
             warn!("{error}");
         }
         self.devices_unreadable = failed.is_err();
-        self.dirty.ports |= before != of(&self.state);
+        self.state.dirty.ports |= before != of(&self.state);
     }
 
-    /// Sets the ports here that the XDP program may redirect to. `ports` are those of all domains.
+    /// Writes the ports here that the XDP program may redirect to.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_receivers(&mut self, ports: &BTreeSet<(u16, u32)>) -> Result<()> {
+    pub fn set_receivers(&mut self) -> Result<()> {
         let Some(receivers) = &mut self.receivers else { return Ok(()) };
-        let here = self.reader.layout.domain;
-        let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
-        receivers.set(self.reader.socket.netns(), &ports)
+        receivers.set(self.reader.socket.netns(), &self.segments.receivers())
     }
 
     /// Whether the map of receivers has changed since it was last written or read.
@@ -355,10 +355,9 @@ impl BridgeNetns {
         busy: impl Fn(u32) -> bool,
     ) -> Result<()> {
         if with_links {
-            self.dirty.ports |= self.reader.read_ports(&mut self.state, ports)?;
+            self.reader.read_ports(&mut self.state, ports)?;
         }
-        self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, ports, busy)?;
-        Ok(())
+        self.reader.read_inner_ends(&mut self.state, ports, busy)
     }
 
     /// Reads what else the kernel sends no events for: programs, packet sockets, rules. `with_links`: all links too. And
@@ -368,14 +367,14 @@ impl BridgeNetns {
     /// The kernel refuses.
     pub fn poll(&mut self, with_links: bool, numbers: &mut GuestNumbers) -> Result<()> {
         self.drain_events()?;
-        self.dirty.ports |= match with_links {
+        match with_links {
             true => self.reader.read_links(&mut self.state)?,
             false => self.reader.read_programs(&mut self.state),
-        };
+        }
         if self.devices_unreadable {
             self.resync_devices();
         }
-        self.dirty.ports |= self.receivers_have_changed();
+        self.state.dirty.ports |= self.receivers_have_changed();
         self.poll_fdb();
         self.scan_interference();
         self.read_dirty(numbers)
@@ -390,7 +389,7 @@ impl BridgeNetns {
         let is_removed = |port: &&IfName| {
             self.state.link(port).is_some_and(|link| !self.state.attached.contains(&link.ifindex))
         };
-        topology.ports_with_programs(&self.place).filter(is_removed).cloned().collect()
+        topology.ports_with_programs(self.place()).filter(is_removed).cloned().collect()
     }
 
     /// Attaches those filters again. Returns the ports that had none.
@@ -398,36 +397,38 @@ impl BridgeNetns {
     /// # Errors
     /// The kernel refuses a port. Ports before it have their filters.
     pub fn put_filters_back(&mut self, topology: &Topology) -> Result<Vec<IfName>> {
-        self.dirty.links = true;
+        self.state.dirty.links = true;
         let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
         let ports: Vec<_> = ports.iter().collect();
         datapath::attach(self.reader.socket.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
     }
 
-    /// Evaluates the ports again, if they may have changed. Returns whether they may.
+    /// Evaluates the ports that may have changed. Returns whether these are all.
     pub fn evaluate(&mut self) -> bool {
-        let is_due = std::mem::take(&mut self.dirty.ports);
-        if is_due {
-            self.segments = Segments::new(&self.reader.layout, &self.state);
+        let Self { segments, state, reader, .. } = self;
+        if !state.dirty.ports {
+            if state.dirty.changed.is_empty() {
+                return false;
+            }
+            if let Some(ports) = segments.update(&reader.layout, state) {
+                state.mark_stations_behind(&ports);
+                return false;
+            }
         }
-        is_due
+        state.dirty.ports = false;
+        *segments = Segments::new(&reader.layout, state);
+        true
     }
 
-    /// Adds what the maps should hold of this namespace: everything, or the addresses whose entries have changed.
-    pub fn add_desired(&mut self, desired: &mut Desired, paths: &mut Paths) {
-        let changed = std::mem::take(&mut self.dirty.stations);
-        let domain = self.reader.layout.domain;
-        let add = |mac| {
-            let entries = entries(&self.segments, &self.state.fdb, (domain, mac), paths);
-            let _ = desired.stations.insert((domain, mac), entries);
-        };
-        match &mut desired.ports {
-            Some(ports) => {
-                ports.add(&self.reader.layout, &self.segments, &self.state);
-                self.state.fdb.macs().for_each(add);
-            }
-            None => changed.into_iter().for_each(add),
-        }
+    /// What desired contents of the maps follow from: see [`Desired::add`](super::desired::Desired::add).
+    pub fn evaluated(&mut self) -> (&Layout, &Segments, &mut NetnsState) {
+        (&self.reader.layout, &self.segments, &mut self.state)
+    }
+
+    /// What is armed here, and why other ports are not.
+    #[must_use]
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// For each pair: its counter, the ifindex of its inner end, and the frames that it received.
@@ -443,8 +444,8 @@ impl BridgeNetns {
 
     /// Records whether a pair loses redirected frames.
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
-        self.dirty.ports |=
-            if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
+        let losing_pairs = &mut self.state.losing;
+        self.state.dirty.ports |= if losing { losing_pairs.insert(pair) } else { losing_pairs.remove(&pair) };
     }
 
     /// Records the pairs in whose namespaces no process is left, and takes the ports of new ones down: the addresses of a
@@ -464,7 +465,7 @@ impl BridgeNetns {
             }
         }
         self.state.deserted = now;
-        self.dirty.ports = true;
+        self.state.dirty.ports = true;
     }
 
     /// The lab's layout here, and the known state.
@@ -476,7 +477,7 @@ impl BridgeNetns {
     /// Whether a bridge of the lab exists here.
     #[must_use]
     pub fn has(&self, place: &Place, bridge: &IfName) -> bool {
-        *place == self.place && self.state.link(bridge).is_some()
+        place == self.place() && self.state.link(bridge).is_some()
     }
 
     /// Takes the events that are not logged yet, apart from changes that the lab's snapshot shows.
@@ -502,13 +503,6 @@ fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, (u32, String)> 
 async fn next_after(watch: &mut Watch, not_before: Instant) -> Result<Vec<Event>> {
     until(not_before).await;
     watch.next().await
-}
-
-/// Waits until a time, and not at all if it has passed: tokio's timers count milliseconds, and round up.
-pub async fn until(time: Instant) {
-    if time > Instant::now() {
-        sleep_until(time.into()).await;
-    }
 }
 
 /// The next events of a watch; waits forever without one.

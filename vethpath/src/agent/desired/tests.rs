@@ -1,5 +1,8 @@
 //! Two hosts on one bridge, and everything that keeps a port from the fast path.
 
+mod chain;
+mod changes;
+
 use std::collections::BTreeSet;
 
 use netlink_packet_core::DefaultNla;
@@ -8,10 +11,12 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 use super::*;
 use crate::{
     agent::{
+        NotArmed,
         layout::{LabBridge, LabPort},
         netns_state::Blocker,
     },
     kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute as P, XdpMode, xdp::Ready},
+    topology::Place,
 };
 
 const BRIDGE: u32 = 3;
@@ -60,7 +65,8 @@ fn layout() -> Layout {
         guests: false,
         wants_programs: true,
     };
-    Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }
+    let ports = vec![port(A, 1), port(B, 2)];
+    Layout { place: Place::Host, domain: 0, ports, bridges: vec![bridge], trunks: Vec::new() }
 }
 
 /// Both ports are armed, and each has its host as a station.
@@ -82,7 +88,7 @@ fn facts() -> NetnsState {
 #[derive(Debug, PartialEq)]
 struct Contents {
     ports: BTreeMap<PortKey, PortRecord>,
-    receivers: BTreeSet<(u16, u32)>,
+    receivers: BTreeSet<u32>,
     states: BTreeMap<u32, Option<NotArmed>>,
     sources: BTreeMap<SourceKey, Source>,
     stations: BTreeMap<StationKey, Station>,
@@ -94,17 +100,15 @@ fn desired(facts: &NetnsState) -> Contents {
 
 fn contents(layout: &Layout, facts: &NetnsState) -> Contents {
     let segments = Segments::new(layout, facts);
-    let mut ports = Ports::default();
-    ports.add(layout, &segments, facts);
-    let mut paths = Paths::known([], 1);
-    let of = |mac| entries(&segments, &facts.fdb, (layout.domain, mac), &mut paths);
-    let all: Vec<Entries> = facts.fdb.macs().map(of).collect();
+    let mut desired = Desired { is_whole: true, ..Desired::default() };
+    desired.add(layout, &segments, &mut facts.clone(), &mut Paths::known([], 1));
+    let ports = desired.ports.into_iter();
     Contents {
-        ports: ports.records,
-        receivers: ports.receivers,
-        states: ports.states,
-        sources: all.iter().flat_map(|entries| entries.sources.clone()).collect(),
-        stations: all.iter().flat_map(|entries| entries.stations.clone()).collect(),
+        ports: ports.filter_map(|(key, record)| Some((key, record?))).collect(),
+        receivers: segments.receivers(),
+        states: segments.states,
+        sources: desired.stations.values().flat_map(|entries| entries.sources.clone()).collect(),
+        stations: desired.stations.values().flat_map(|entries| entries.stations.clone()).collect(),
     }
 }
 
@@ -366,7 +370,7 @@ fn a_port_that_is_ready_for_xdp_sends_and_receives_by_it() {
     let (layout, facts) = with_xdp_at_a();
     let desired = contents(&layout, &facts);
     assert_eq!(desired.states, [(1, None), (2, None)].into());
-    assert_eq!(desired.receivers, BTreeSet::from([(0, A)]), "B would take frames, and does not want them");
+    assert_eq!(desired.receivers, BTreeSet::from([A]), "B would take frames, and does not want them");
     let flags_of_source = |port| desired.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
     assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::NO_OFFLOAD, 0));
 }

@@ -4,12 +4,12 @@ use netlink_packet_route::link::{BridgePortState, BridgeStpState, InfoBridge};
 
 use super::{
     NotArmed,
-    layout::{LabPort, LabTrunk},
+    layout::{LabPort, Layout},
     netns_state::NetnsState,
 };
 use crate::{
     kernel::{LinkFacts, PortAttribute, UnknownDefaults, XdpMode},
-    topology::IfName,
+    topology::{IfName, Trunk, TrunkEnd},
 };
 
 /// The shortest ageing time within which entries of fast hosts are surely refreshed: twice the lease, in hundredths
@@ -21,19 +21,30 @@ const LEAST_AGEING: u32 = 600;
 /// spanning trees are not among them.
 const HARMLESS_OPTIONS: u32 = 1 << 0 | 1 << 1 | 1 << 3;
 
-/// An eligible port, with what the maps need of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An eligible port, with what the maps need of it: that of a pair, or the end of a trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Eligible {
-    /// The port on its bridge. The MTU is the lesser of both ends.
-    pub on: BridgePort,
-    /// The number of its pair.
+    /// The port, by ifindex.
+    pub port: u32,
+    /// The lesser MTU of both ends, in bytes.
+    pub mtu: u32,
+    /// Its bridge, by ifindex.
+    pub bridge: u32,
+    /// Isolated from other isolated ports.
+    pub isolated: bool,
+    /// For which packets its bridge calls netfilter, as flags.
+    pub validated: u32,
+    /// Of a pair: its number.
     pub counter: u32,
-    /// The MAC of the inner end.
+    /// Of a pair: the MAC of the inner end.
     pub mac: Option<[u8; 6]>,
-    /// All frames must leave by the port rather than be redirected into the namespace: see [`leaves_by_port`].
+    /// Of a pair: all frames must leave by the port rather than be redirected into the namespace. See
+    /// [`leaves_by_port`].
     pub via_port: bool,
-    /// Frames may be sent and received by XDP.
+    /// Of a pair: frames may be sent and received by XDP.
     pub xdp: bool,
+    /// Of a trunk: the number of the crossing from here, as in `Path::crossings`, and the other end, by ifindex.
+    pub across: Option<(u16, u32)>,
 }
 
 /// The port as the fast path may use it, or why it may not.
@@ -60,7 +71,7 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
     if xdp {
         xdp_allows(port, inner, facts)?;
     }
-    let on = on_bridge(port, &lab_port.bridge, facts)?;
+    let on_bridge = on_bridge(port, &lab_port.bridge, facts)?;
     if facts.fdb.is_flooding(port.ifindex) {
         return Err(NotArmed::Flooding);
     }
@@ -68,11 +79,12 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
         return Err(NotArmed::Losing);
     }
     Ok(Eligible {
-        on: BridgePort { mtu: on.mtu.min(inner.mtu), ..on },
+        mtu: port.mtu.min(inner.mtu),
         counter: lab_port.counter,
         mac: inner.mac,
         via_port: leaves_by_port(port, inner, facts),
         xdp,
+        ..on_bridge
     })
 }
 
@@ -104,33 +116,21 @@ fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result
     }
 }
 
-/// A port that does nothing with a known unicast frame but forward it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BridgePort {
-    /// The port, by ifindex.
-    pub port: u32,
-    /// Its MTU in bytes.
-    pub mtu: u32,
-    /// Its bridge, by ifindex.
-    pub bridge: u32,
-    /// Isolated from other isolated ports.
-    pub isolated: bool,
-    /// For which packets its bridge calls netfilter, as flags.
-    pub validated: u32,
-}
-
 /// The ends of a trunk past which frames may be redirected, or why they may not.
-pub fn eligible_trunk(trunk: &LabTrunk, facts: &NetnsState) -> Result<[BridgePort; 2], NotArmed> {
-    if let Some(reason) = &trunk.barred {
-        return Err(reason.clone());
+pub fn eligible_trunk(trunk: &Trunk, layout: &Layout, facts: &NetnsState) -> Result<[Eligible; 2], NotArmed> {
+    let Trunk { number, a, b } = trunk;
+    if a.place != b.place {
+        return Err(NotArmed::TwoNamespaces);
     }
-    let [a, b] = &trunk.ends[..] else { return Err(NotArmed::TwoNamespaces) };
-    let find = |end: &crate::topology::TrunkEnd| facts.link(&end.port).ok_or(NotArmed::NoPort);
+    if ![a, b].iter().all(|end| layout.wants_programs(&end.bridge)) {
+        return Err(NotArmed::NotWanted);
+    }
+    let find = |end: &TrunkEnd| facts.link(&end.port).ok_or(NotArmed::NoPort);
     let (a_port, b_port) = (find(a)?, find(b)?);
     if a_port.peer != Some(b_port.ifindex) || !NetnsState::shares_namespace(a_port) {
         return Err(NotArmed::NoPort);
     }
-    let end = |port: &LinkFacts, bridge| {
+    let end = |port: &LinkFacts, bridge, direction, other: &LinkFacts| {
         if facts.has_reduced_offloads(port) {
             return Err(NotArmed::Offloads);
         }
@@ -146,12 +146,15 @@ pub fn eligible_trunk(trunk: &LabTrunk, facts: &NetnsState) -> Result<[BridgePor
         if !facts.attached.contains(&port.ifindex) {
             return Err(NotArmed::NotAttached);
         }
-        on_bridge(port, bridge, facts)
+        let mtu = port.mtu.min(other.mtu);
+        let across = Some((number * 2 + direction, other.ifindex));
+        Ok(Eligible { mtu, across, ..on_bridge(port, bridge, facts)? })
     };
-    Ok([end(a_port, &a.bridge)?, end(b_port, &b.bridge)?])
+    Ok([end(a_port, &a.bridge, 0, b_port)?, end(b_port, &b.bridge, 1, a_port)?])
 }
 
-fn on_bridge(port: &LinkFacts, bridge: &IfName, facts: &NetnsState) -> Result<BridgePort, NotArmed> {
+/// A port that does nothing with a known unicast frame but forward it, without what is behind it.
+fn on_bridge(port: &LinkFacts, bridge: &IfName, facts: &NetnsState) -> Result<Eligible, NotArmed> {
     let bridge = facts.link(bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
     let bridge = bridge.ok_or(NotArmed::OffBridge)?;
     for (link, what) in [(port, "the port"), (bridge, "the bridge")] {
@@ -163,7 +166,8 @@ fn on_bridge(port: &LinkFacts, bridge: &IfName, facts: &NetnsState) -> Result<Br
     let isolated = port_allows(port, &facts.harmless)?;
     interference_allows(port, facts)?;
     let validated = facts.validated.get(&port.name).copied().unwrap_or_default();
-    Ok(BridgePort { port: port.ifindex, mtu: port.mtu, bridge: bridge.ifindex, isolated, validated })
+    let (port, bridge) = (port.ifindex, bridge.ifindex);
+    Ok(Eligible { port, bridge, isolated, validated, ..Eligible::default() })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` check of a bridge for known unicast.

@@ -86,7 +86,7 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         multiqueue: Some(BTreeSet::new()),
         ..NetnsState::default()
     };
-    eligible(&lab_port, &facts).map(|port| port.on.isolated).map_err(|reason| reason.to_string())
+    eligible(&lab_port, &facts).map(|port| port.isolated).map_err(|reason| reason.to_string())
 }
 
 fn with_flag(number: u16, value: &[u8]) -> Result<bool, String> {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use netlink_packet_route::link::{BridgePortState, InfoBridge};
-use vethpath_common::flags;
 
-use super::*;
+use super::super::*;
 use crate::{
-    agent::layout::LabPort,
+    agent::{
+        NotArmed,
+        layout::{LabBridge, LabPort},
+    },
     kernel::{LinkFacts, PortAttribute as P, XdpMode},
-    topology::{Mac, Place, TrunkEnd},
+    topology::{Mac, Place, Trunk, TrunkEnd},
 };
 
 /// Bridges and ports by ifindex: 1, 2, 3; hosts 11 (on 1), 12 (on 2), 13 (on 3); trunks 21-22 and
@@ -17,7 +19,7 @@ use crate::{
 const HOSTS: [(u32, u32); 3] = [(11, 1), (12, 2), (13, 3)];
 const TRUNKS: [[(u32, u32); 2]; 2] = [[(21, 1), (22, 2)], [(32, 2), (33, 3)]];
 
-fn mac(host: u32) -> [u8; 6] {
+pub(super) fn mac(host: u32) -> [u8; 6] {
     [2, 0, 0, 0, 0, u8::try_from(host).expect("small")]
 }
 
@@ -30,7 +32,7 @@ fn port(ifindex: u32, bridge: u32) -> LinkFacts {
     LinkFacts { controller: Some(bridge), port: Some(flags), ..link(ifindex, format!("p{ifindex}")) }
 }
 
-fn layout() -> Layout {
+pub(super) fn layout() -> Layout {
     let end = |(port, bridge): (u32, u32)| TrunkEnd {
         bridge: format!("br{bridge}").parse().expect("a name"),
         place: Place::Host,
@@ -38,6 +40,7 @@ fn layout() -> Layout {
         mac: Mac::unicast(mac(port)).expect("a MAC"),
     };
     Layout {
+        place: Place::Host,
         domain: 0,
         ports: HOSTS
             .map(|(port, bridge)| LabPort {
@@ -60,15 +63,12 @@ fn layout() -> Layout {
                 wants_programs: true,
             })
             .collect(),
-        trunks: (0..)
-            .zip(TRUNKS)
-            .map(|(number, ends)| LabTrunk { number, ends: ends.map(end).to_vec(), barred: None })
-            .collect(),
+        trunks: (0..).zip(TRUNKS).map(|(number, [a, b])| Trunk { number, a: end(a), b: end(b) }).collect(),
     }
 }
 
 /// Every bridge knows every host.
-fn facts() -> NetnsState {
+pub(super) fn facts() -> NetnsState {
     let mut facts = NetnsState {
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
@@ -119,11 +119,12 @@ fn set(facts: &mut NetnsState, port: u32, flag: P) {
 fn path(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
     let layout = layout();
     let segments = Segments::new(&layout, facts);
-    segments.path(&facts.fdb, bridge, mac(host)).map(|path| (path.crossings.clone(), path.bridges, path.mtu))
+    let found = station(&segments, &facts.fdb, bridge, mac(host));
+    found.map(|(station, crossings)| (crossings, station.bridges, station.mtu))
 }
 
 fn reach(facts: &NetnsState, bridge: u32, host: u32) -> u64 {
-    Segments::new(&layout(), facts).reach(&facts.fdb, bridge, mac(host))
+    super::super::reach(&Segments::new(&layout(), facts), &facts.fdb, bridge, mac(host))
 }
 
 #[test]
@@ -184,8 +185,11 @@ fn isolated_ports_on_the_way_are_honoured() {
     assert_eq!(path(&facts, 1, 12), None, "the last port too");
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let first = |bridge, host| segments.path(&facts.fdb, bridge, mac(host)).map(|path| path.isolated);
-    assert_eq!(first(2, 13), Some(true), "the program compares it with the sender's port");
+    let first = |bridge, host| {
+        let found = station(&segments, &facts.fdb, bridge, mac(host));
+        found.map(|(station, _)| station.flags & flags::ISOLATED)
+    };
+    assert_eq!(first(2, 13), Some(flags::ISOLATED), "the program compares it with the sender's port");
     assert_eq!(first(3, 12), None, "out of bridge 3, in by 32, out by 12");
 }
 
@@ -195,7 +199,10 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     facts.validated.insert("p22".to_owned(), flags::VALIDATE_IPV6);
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let validated = |bridge, host| segments.path(&facts.fdb, bridge, mac(host)).map(|path| path.validated);
+    let validated = |bridge, host| {
+        let found = station(&segments, &facts.fdb, bridge, mac(host));
+        found.map(|(station, _)| station.flags & flags::VALIDATE)
+    };
     assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
     assert_eq!(validated(2, 13), Some(0), "the sender's port has those of the first bridge");
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
@@ -247,7 +254,7 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     let mut layout = layout();
     let mut third = layout.trunks[0].clone();
     third.number = 2;
-    (third.ends[0].port, third.ends[1].port) = ("p41".parse().unwrap(), "p42".parse().unwrap());
+    (third.a.port, third.b.port) = ("p41".parse().unwrap(), "p42".parse().unwrap());
     layout.trunks.push(third);
     let mut facts = facts();
     facts.attached.extend([41, 42]);
@@ -255,41 +262,9 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     facts.links.insert(42, LinkFacts { peer: Some(41), ..port(42, 2) });
     let segments = Segments::new(&layout, &facts);
     assert!(segments.trunk_states.values().all(|state| *state == Some(NotArmed::Loop)));
-    assert!(segments.path(&facts.fdb, 1, mac(13)).is_none());
+    assert!(station(&segments, &facts.fdb, 1, mac(13)).is_none());
     set(&mut facts, 42, P::State(BridgePortState::Blocking));
     let segments = Segments::new(&layout, &facts);
     assert_eq!(segments.trunk_states[&0], None, "spanning tree has opened it");
-    assert!(segments.path(&facts.fdb, 1, mac(13)).is_some());
-}
-
-#[test]
-fn a_path_keeps_its_number_over_a_restart() {
-    let mut paths = Paths::known([], 10);
-    assert_eq!(paths.number_of(&[]), Some(0));
-    assert_eq!(paths.number_of(&[4, 7]), Some(1));
-    assert_eq!(paths.number_of(&[4]), Some(2));
-    assert_eq!(paths.number_of(&[4, 7]), Some(1));
-    let written: Vec<_> = paths.beyond(0).collect();
-    assert_eq!(paths.beyond(1).map(|(number, _)| number).collect::<Vec<_>>(), [2]);
-    let mut again = Paths::known(written, 10);
-    assert_eq!(again.number_of(&[9]), Some(3));
-    assert_eq!(again.number_of(&[4]), Some(2));
-}
-
-#[test]
-fn an_agent_killed_while_it_wrote_leaves_no_number_to_be_given_twice() {
-    let mut paths = Paths::known([], 10);
-    let (_, second) = (paths.number_of(&[4, 7]), paths.number_of(&[4]));
-    let written = paths.beyond(0).filter(|(number, _)| Some(*number) == second);
-    let mut again = Paths::known(written.collect::<Vec<_>>(), 10);
-    assert_eq!((again.number_of(&[4]), again.number_of(&[4, 7])), (Some(2), Some(3)));
-}
-
-#[test]
-fn a_full_map_numbers_no_more() {
-    let mut paths = Paths::known([], 2);
-    assert_eq!(paths.number_of(&[1]), Some(1));
-    assert_eq!(paths.number_of(&[2]), None);
-    assert_eq!(paths.number_of(&[1]), Some(1));
-    assert_eq!(Paths::known([], 1).number_of(&[1]), None);
+    assert!(station(&segments, &facts.fdb, 1, mac(13)).is_some());
 }

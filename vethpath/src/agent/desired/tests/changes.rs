@@ -1,0 +1,167 @@
+//! One change at a time: what is written then, and what was written before, are what would be written of everything.
+
+use super::*;
+use crate::kernel::watch::Event;
+
+/// The maps' contents, and what is evaluated. They follow the changes of a bridge namespace.
+struct Followed {
+    layout: Layout,
+    facts: NetnsState,
+    segments: Segments,
+    maps: Desired,
+    paths: Paths,
+}
+
+impl Followed {
+    fn new(layout: Layout, facts: NetnsState) -> Self {
+        let segments = Segments::new(&layout, &facts);
+        let (maps, paths) = (Desired::default(), Paths::known([], 10));
+        let mut followed = Self { layout, facts, segments, maps, paths };
+        followed.maps = followed.desired(true);
+        followed
+    }
+
+    fn desired(&mut self, is_whole: bool) -> Desired {
+        let mut desired = Desired { is_whole, ..Desired::default() };
+        desired.add(&self.layout, &self.segments, &mut self.facts, &mut self.paths);
+        desired.stations.retain(|_, entries| !is_whole || entries.len() > 0);
+        desired
+    }
+
+    /// Applies a change. Returns the ports and the addresses that are written, unless everything is to be evaluated.
+    fn change(&mut self, change: impl FnOnce(&mut NetnsState)) -> Option<(Vec<u32>, Vec<[u8; 6]>)> {
+        change(&mut self.facts);
+        let affected = match self.facts.dirty.ports {
+            true => None,
+            false => self.segments.update(&self.layout, &self.facts),
+        };
+        let whole = Segments::new(&self.layout, &self.facts);
+        let Some(affected) = affected else {
+            *self = Self::new(self.layout.clone(), self.facts.clone());
+            return None;
+        };
+        assert_eq!(self.segments, whole);
+        self.facts.mark_stations_behind(&affected);
+        let part = self.desired(false);
+        let written = (
+            part.ports.keys().map(|key| key.ifindex).collect(),
+            part.stations.keys().map(|(_, mac)| *mac).collect(),
+        );
+        for (key, record) in part.ports {
+            self.maps.ports.insert(key, record);
+        }
+        self.maps.ports.retain(|_, record| record.is_some());
+        self.maps.stations.extend(part.stations);
+        self.maps.stations.retain(|_, entries| entries.len() > 0);
+        let all = self.desired(true);
+        assert_eq!(self.maps, all);
+        Some(written)
+    }
+
+    fn event(&mut self, event: &Event) -> Option<(Vec<u32>, Vec<[u8; 6]>)> {
+        self.change(|facts| facts.apply_link_event(event))
+    }
+}
+
+fn two_hosts() -> Followed {
+    let mut facts = facts();
+    // A station behind each host, besides its own address.
+    facts.fdb.extend([entry(A, mac(40)), entry(B, mac(41))]);
+    Followed::new(layout(), facts)
+}
+
+#[test]
+fn a_link_concerns_its_own_port_alone() {
+    let mut followed = two_hosts();
+    let down = LinkFacts { up: false, ..port(A) };
+    let written = followed.event(&Event::Link(Box::new(down.clone())));
+    assert_eq!(written, Some((vec![A], vec![mac(A), mac(40)])));
+    assert!(!followed.segments.armed.contains_key(&A) && followed.segments.armed.contains_key(&B));
+    assert_eq!(followed.event(&Event::Link(Box::new(down))), Some((vec![], vec![])), "known already");
+    let written = followed.event(&Event::Link(Box::new(port(A))));
+    assert_eq!(written, Some((vec![A], vec![mac(A), mac(40)])));
+}
+
+#[test]
+fn a_change_that_does_not_matter_to_stations_writes_none() {
+    let mut followed = two_hosts();
+    let alias = LinkFacts { alias: Some("a cable".to_owned()), ..port(A) };
+    assert_eq!(followed.event(&Event::Link(Box::new(alias))), Some((vec![A], vec![])));
+    let other = link(99, "eth0");
+    assert_eq!(followed.event(&Event::Link(Box::new(other))), Some((vec![99], vec![])), "none of the lab's");
+}
+
+#[test]
+fn flags_and_qdiscs_of_a_port_are_its_own() {
+    let mut followed = two_hosts();
+    let attributes = vec![P::State(BridgePortState::Forwarding), P::Isolated(true)];
+    let isolated = Event::Port { ifindex: B, bridge: Some(BRIDGE), attributes };
+    assert_eq!(followed.event(&isolated), Some((vec![B], vec![mac(B), mac(41)])));
+    let qdisc = Event::Traffic { ifindex: B };
+    assert_eq!(followed.event(&qdisc), Some((vec![B], vec![mac(B), mac(41)])));
+    assert_eq!(followed.segments.states[&2], Some(NotArmed::Unread));
+    let read = followed.change(|facts| {
+        let unread = std::mem::take(&mut facts.unread);
+        facts.mark_changed(unread);
+    });
+    assert_eq!(read, Some((vec![B], vec![mac(B), mac(41)])));
+}
+
+#[test]
+fn a_port_that_leaves_and_comes_back_under_another_index_is_followed() {
+    let mut followed = two_hosts();
+    assert_eq!(followed.event(&Event::Released { ifindex: A }), Some((vec![A], vec![mac(A), mac(40)])));
+    assert_eq!(followed.event(&Event::Gone { ifindex: A }), Some((vec![A], vec![])));
+    assert_eq!(followed.segments.states[&1], Some(NotArmed::NoPort));
+    assert_eq!(followed.maps.ports.len(), 1, "its record is gone");
+    let back = LinkFacts { ifindex: 15, ..port(A) };
+    assert_eq!(followed.event(&Event::Link(Box::new(back))), Some((vec![15], vec![])));
+    let armed = followed.change(|facts| {
+        facts.attached.insert(15);
+        facts.inner.insert(15, LinkFacts { mac: Some(mac(A)), ..link(2, "eth0") });
+        facts.mark_changed([15]);
+    });
+    assert_eq!(armed, Some((vec![15], vec![])), "no entry leads there yet");
+    assert!(followed.segments.armed.contains_key(&15) && !followed.segments.armed.contains_key(&A));
+}
+
+#[test]
+fn a_renamed_port_is_none_of_the_labs() {
+    let mut followed = two_hosts();
+    let renamed = LinkFacts { name: "elsewhere".to_owned(), ..port(A) };
+    assert_eq!(followed.event(&Event::Link(Box::new(renamed))), Some((vec![A], vec![mac(A), mac(40)])));
+    assert_eq!(followed.segments.states[&1], Some(NotArmed::NoPort));
+    let taken = LinkFacts { name: "vp5".to_owned(), ..port(B) };
+    assert_eq!(followed.event(&Event::Link(Box::new(taken))), Some((vec![B], vec![mac(B), mac(41)])));
+}
+
+#[test]
+fn what_concerns_every_port_evaluates_all() {
+    let bridge_down = LinkFacts { up: false, ..facts().links[&BRIDGE].clone() };
+    assert_eq!(two_hosts().event(&Event::Link(Box::new(bridge_down))), None);
+    let largest = two_hosts().change(|facts| {
+        facts.inner.get_mut(&A).expect("an inner end").mtu = 9000;
+        facts.mark_changed([A]);
+    });
+    assert_eq!(largest, None, "frames of any host may be larger now");
+    let unreadable =
+        two_hosts().change(|facts| assert!(facts.record_reply::<(), _>(Blocker::Rules, Err("no")).is_none()));
+    assert_eq!(unreadable, None);
+    let many = two_hosts().change(|facts| facts.mark_changed(100..200));
+    assert_eq!(many, None);
+}
+
+#[test]
+fn a_trunk_concerns_its_segment_only_if_it_opens_or_closes() {
+    let mut followed = Followed::new(chain::layout(), chain::facts());
+    let trunk = followed.facts.links[&21].clone();
+    let alias = LinkFacts { alias: Some("a trunk".to_owned()), ..trunk.clone() };
+    assert_eq!(followed.event(&Event::Link(Box::new(alias))), Some((vec![21], vec![])));
+    let down = LinkFacts { up: false, ..trunk.clone() };
+    assert_eq!(followed.event(&Event::Link(Box::new(down.clone()))), None);
+    let still = LinkFacts { mtu: 1400, ..down };
+    assert_eq!(followed.event(&Event::Link(Box::new(still))), Some((vec![21], vec![])), "closed as before");
+    assert_eq!(followed.event(&Event::Link(Box::new(trunk))), None);
+    let host = LinkFacts { up: false, ..followed.facts.links[&12].clone() };
+    assert_eq!(followed.event(&Event::Link(Box::new(host))), Some((vec![12], vec![chain::mac(12)])));
+}
