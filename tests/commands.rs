@@ -218,3 +218,41 @@ link = \"ns2:eth1\"
     lab.down();
     host.finish();
 }
+
+#[test]
+fn show_has_routes_and_what_is_not_as_the_file_says() {
+    let host = Host::new();
+    let lab = host
+        .lab("three-hosts")
+        .with("172.17.0.1/16\"]", "172.17.0.1/16\"]\nnat = true")
+        .up_with("--allow-drops");
+    let shown = host.vethpath("show").ok();
+    assert!(shown.stdout.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let shown = shown.stdout_has("default via 172.17.0.1");
+    assert!(
+        shown.stdout.lines().any(|line| line.starts_with("docker0 ") && line.ends_with(" nat")),
+        "{shown}"
+    );
+    assert!(!shown.stdout.contains("not as the file says"), "{shown}");
+    let json = host.vethpath("show --json").ok().json();
+    let routes = serde_json::json!([{"to": "0.0.0.0/0", "via": "172.17.0.1", "device": "eth0"}]);
+    assert_eq!(json["namespaces"][0]["routes"], routes);
+    assert_eq!(json["drift"], serde_json::json!([]));
+
+    let port = lab.port("ns1:eth0");
+    for command in [format!("ip link set {port} down"), "ip -n ns2 route del default".to_owned()] {
+        let _ = host.run(command).ok();
+    }
+    let expected = [
+        format!("~ change interface host:{port}: down -> up"),
+        "+ create route 0.0.0.0/0 via 172.17.0.1 in ns2".to_owned(),
+    ];
+    let shown = host.vethpath("show").ok().stdout_has("not as the file says; `vethpath up` with it would:\n");
+    let json = host.vethpath("show --json").ok().json();
+    assert_eq!(json["drift"], serde_json::json!(expected), "{shown}");
+    assert!(expected.iter().all(|line| shown.stdout.contains(line)), "{shown}");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    assert_eq!(host.vethpath("show --json").ok().json()["drift"], serde_json::json!([]));
+    lab.down();
+    host.finish();
+}

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use ipnet::IpNet;
+
 use super::{
     format::{Column, GLUE, headline, one_line, render_within},
     printable,
@@ -9,6 +11,7 @@ use super::{
 use crate::{
     show::{Bridge, Interface, Lab, LinkState, Namespace, Port, Route},
     stats::State,
+    topology::Mac,
 };
 
 /// The width of a terminal that is not changed.
@@ -143,7 +146,8 @@ fn trunks(lab: &Lab) -> Option<String> {
 /// The cells for name, MAC, MTU, state and addresses, with the routes by it below.
 fn cells<'r>(interface: &Interface, routes: impl Iterator<Item = &'r Route>) -> [String; 5] {
     let dash = || "-".to_owned();
-    let addresses = interface.addresses.iter().map(ToString::to_string);
+    let addresses = interface.addresses.iter().filter(|address| !is_automatic(address, interface));
+    let addresses = addresses.map(ToString::to_string);
     let routes = routes.map(|route| route.to_string().replace(' ', &GLUE.to_string()));
     let addresses: Vec<_> = addresses.chain(routes).collect();
     [
@@ -153,6 +157,15 @@ fn cells<'r>(interface: &Interface, routes: impl Iterator<Item = &'r Route>) -> 
         interface.state.to_string(),
         if addresses.is_empty() { dash() } else { addresses.join("\n") },
     ]
+}
+
+/// Whether the kernel has derived a link-local address from the MAC (RFC 4291, appendix A). Each interface has one, which
+/// JSON has.
+fn is_automatic(address: &IpNet, interface: &Interface) -> bool {
+    let (IpNet::V6(address), Some(mac)) = (address, &interface.mac) else { return false };
+    let Ok([a, b, c, d, e, f]) = mac.parse().map(Mac::bytes) else { return false };
+    let derived = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    address.addr().octets() == derived
 }
 
 fn table(columns: &[Column], rows: Vec<Vec<String>>) -> Option<String> {
@@ -205,6 +218,15 @@ not as the file says; `vethpath up` with it would:
 ~ change interface host:tap0: down -> up
 ";
         assert_eq!(text(&samples::lab()), expected);
+    }
+
+    #[test]
+    fn an_address_that_each_interface_has_is_left_out() {
+        let mut lab = samples::lab();
+        let addresses: [IpNet; 2] = ["fe80::ff:fe00:1/64", "fe80::1/64"].map(|text| text.parse().unwrap());
+        lab.namespaces[0].interfaces[0].addresses.extend(addresses);
+        let text = text(&lab);
+        assert!(!text.contains("fe80::ff:fe00:1") && text.contains("fe80::1/64"), "{text}");
     }
 
     #[test]

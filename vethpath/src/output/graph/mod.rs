@@ -13,7 +13,7 @@ pub use mermaid::mermaid;
 pub use svg::svg;
 
 use super::{format::short, printable};
-use crate::graph::{Graph, Kind, Link, LinkKind, Live, Node};
+use crate::graph::{Graph, Health, Kind, Link, LinkKind, Live, Node};
 
 /// `1.2k packets/s, 9.8M bits/s`.
 fn rate(live: &Live) -> String {
@@ -69,7 +69,6 @@ fn account(link: &Link) -> String {
 
 /// The state of a link in words.
 fn health(live: &Live) -> String {
-    use crate::graph::Health;
     let state = match live.state {
         Health::Up => "up",
         Health::Slow => "plain bridge",

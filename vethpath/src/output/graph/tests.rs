@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    graph::{Health, MOST_NODES},
+    graph::MOST_NODES,
     topology::{Source, read},
 };
 
