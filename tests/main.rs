@@ -16,6 +16,7 @@ mod fabric;
 mod faults;
 mod firewall;
 mod formats;
+mod gallery;
 mod graph;
 mod guest_churn;
 mod guests;

@@ -1,9 +1,11 @@
-//! The project's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
+//! The project's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`,
+//! `cargo xtask gallery`.
 
 mod demo;
 mod documents;
 mod error;
 mod figures;
+mod gallery;
 mod interrupt;
 mod setup;
 mod test;
@@ -37,6 +39,8 @@ enum Task {
     Guest(test::GuestArgs),
     /// Measure every figure in the documents, and write tables and charts
     Figures(figures::Args),
+    /// Draw the pictures of docs/gallery.md, and write what their commands print
+    Gallery,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Task::Guest(args) => test::run_guest(&args),
         Task::Demo => demo::run(),
         Task::Figures(args) => figures::run(&args),
+        Task::Gallery => gallery::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
