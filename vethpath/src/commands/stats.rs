@@ -73,7 +73,7 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     let period = interval.or(watch.map(|time| time.unwrap_or(SECOND)));
     if let Some(period) = period {
         if interval.is_none() && Screen::is_possible() {
-            return watch::run(source, period, sort.unwrap_or(SortKey::Traffic), pair);
+            return watch::run(Source::of(&lab, None), period, sort.unwrap_or(SortKey::Traffic), pair, *rtt);
         }
         let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
         return runtime()?.block_on(follow(source, period, &choice));

@@ -22,14 +22,21 @@ use crate::{
     kernel::process::interrupted,
     state::{Directory, events::Follower, test_hooks},
     stats::{self, SortKey},
-    topology::{LabName, Topology},
+    topology::{LabName, Pair, Topology},
     watch::{App, Facts, Flow, Look, Options, Sample, Screen, facts},
 };
 
 /// Shows the view until the user quits, a signal arrives, or the lab goes down, which is an error as in every command
 /// that needs it.
-pub(super) fn run(source: Source, period: Duration, sort: SortKey, pair: &str) -> Result<Exit, Failure> {
-    let options = Options { sort, filter: pair.to_owned(), interval: period, look: Look::of_environment() };
+pub(super) fn run(
+    source: Source,
+    period: Duration,
+    sort: SortKey,
+    pair: &str,
+    rtt: bool,
+) -> Result<Exit, Failure> {
+    let look = Look::of_environment();
+    let options = Options { sort, filter: pair.to_owned(), interval: period, look, rtt };
     let runtime = runtime()?;
     let done = runtime.block_on(show(source, options));
     // A thread may be waiting for a key.
@@ -81,7 +88,10 @@ async fn show(source: Source, options: Options) -> Result<Exit, Failure> {
                 Ok(None) => return Err(gone(&lab)),
                 Err(error) => return Err(Failure::system(format!("cannot read the lab's events: {error}"))),
             },
-            _ = tick.tick() => app.on_silence(reader.ask(app.wants_matrix())),
+            _ = tick.tick() => {
+                let request = Request { matrix: app.wants_matrix(), round_trips: app.wanted_round_trips() };
+                app.on_silence(reader.ask(request));
+            }
         }
     }
 }
@@ -94,9 +104,17 @@ fn broken(error: io::Error) -> Failure {
     Failure::system(format!("cannot use the terminal: {error}"))
 }
 
+/// What a sample has besides the account.
+#[derive(Default)]
+struct Request {
+    matrix: bool,
+    /// The names of the pairs with round-trip times.
+    round_trips: Vec<String>,
+}
+
 /// Reads samples on a thread of its own, one at a time.
 struct Reader {
-    requests: requests::Sender<bool>,
+    requests: requests::Sender<Request>,
     replies: mpsc::UnboundedReceiver<Result<Sample, Failure>>,
     /// When the request was made that has no reply yet.
     since: Option<Instant>,
@@ -108,8 +126,8 @@ impl Reader {
         let (outbox, replies) = mpsc::unbounded_channel();
         let read = move || {
             let mut sampler = Sampler { source, facts: None };
-            for with_matrix in inbox {
-                if outbox.send(sampler.sample(with_matrix)).is_err() {
+            for request in inbox {
+                if outbox.send(sampler.sample(&request)).is_err() {
                     break;
                 }
                 // The second one is read while the view is shown.
@@ -127,7 +145,7 @@ impl Reader {
         &mut self,
         interrupt: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Sample>, Failure> {
-        let _ = self.ask(false);
+        let _ = self.ask(Request::default());
         tokio::select! {
             () = interrupt => Ok(None),
             sample = self.reply() => sample.map(Some),
@@ -135,12 +153,12 @@ impl Reader {
     }
 
     /// Asks for a sample, unless one is being read. Returns for how long it is.
-    fn ask(&mut self, with_matrix: bool) -> Duration {
+    fn ask(&mut self, request: Request) -> Duration {
         if let Some(since) = self.since {
             return since.elapsed();
         }
         // If the thread has ended, there is no reply, which is the error.
-        let _ = self.requests.send(with_matrix);
+        let _ = self.requests.send(request);
         self.since = Some(Instant::now());
         Duration::ZERO
     }
@@ -159,10 +177,15 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn sample(&mut self, with_matrix: bool) -> Result<Sample, Failure> {
-        let (stats, topology) = self.source.account_and_topology()?;
+    fn sample(&mut self, request: &Request) -> Result<Sample, Failure> {
+        let (mut stats, topology) = self.source.account_and_topology()?;
         let at = Instant::now();
-        let flows = if with_matrix { Some(stats::matrix(&topology)?) } else { None };
+        if !request.round_trips.is_empty() {
+            let is_wanted = |pair: &&Pair| request.round_trips.contains(&pair.name());
+            let pairs: Vec<_> = topology.pairs.iter().filter(is_wanted).collect();
+            stats.add_round_trips(stats::round_trips(&topology, &pairs)?);
+        }
+        let flows = if request.matrix { Some(stats::matrix(&topology)?) } else { None };
         let facts = match &self.facts {
             Some((of, facts)) if Arc::ptr_eq(of, &topology) => Arc::clone(facts),
             _ => {

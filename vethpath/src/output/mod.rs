@@ -13,6 +13,7 @@ mod summary;
 
 pub use events::{describe, event};
 pub use format::{count, grouped, one_line, percent, printable, short};
+pub use round_trips::milliseconds;
 pub use show::show;
 pub use stats::{Table, label, matrix, stats};
 pub use summary::{share, summary};

@@ -22,10 +22,10 @@ pub fn round_trips(pairs: &[&Pair]) -> String {
             pair.name.clone(),
             one.peer.clone(),
             grouped(u64::try_from(one.connections).unwrap_or(u64::MAX)),
-            milliseconds(one.srtt_us),
-            milliseconds(one.var_us),
-            milliseconds(one.worst_us),
-            one.min_us.map_or_else(|| "-".to_owned(), milliseconds),
+            with_unit(one.srtt_us),
+            with_unit(one.var_us),
+            with_unit(one.worst_us),
+            one.min_us.map_or_else(|| "-".to_owned(), with_unit),
         ]
     };
     let of_pairs = pairs.iter().zip(times);
@@ -36,9 +36,14 @@ pub fn round_trips(pairs: &[&Pair]) -> String {
     format!("\n{}", render(&columns, rows))
 }
 
-/// Microseconds as milliseconds, to the microsecond: `0.062 ms`, `1,204.000 ms`.
-fn milliseconds(microseconds: u32) -> String {
-    format!("{}.{:03} ms", grouped(u64::from(microseconds / 1000)), microseconds % 1000)
+fn with_unit(microseconds: u32) -> String {
+    format!("{} ms", milliseconds(microseconds))
+}
+
+/// Microseconds as milliseconds, to the microsecond: `0.062`, `1,204.000`.
+#[must_use]
+pub fn milliseconds(microseconds: u32) -> String {
+    format!("{}.{:03}", grouped(u64::from(microseconds / 1000)), microseconds % 1000)
 }
 
 #[cfg(test)]

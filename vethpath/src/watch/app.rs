@@ -68,6 +68,8 @@ pub struct Options {
     pub interval: Duration,
     /// What the terminal can show.
     pub look: Look,
+    /// Whether round-trip times of TCP connections are shown.
+    pub rtt: bool,
 }
 
 /// Whether the view goes on.
@@ -93,6 +95,8 @@ pub struct App {
     pub(super) filter: String,
     pub(super) is_typing: bool,
     pub(super) units: Units,
+    /// Whether round-trip times are shown.
+    pub(super) rtt: bool,
     pub(super) interval: Duration,
     pub(super) look: Look,
     /// The name of the selected pair; `None` for the first row, whichever pair is there.
@@ -109,7 +113,7 @@ impl App {
     /// The view after the first sample.
     #[must_use]
     pub fn new(options: Options, sample: Sample) -> Self {
-        let Options { sort, filter, interval, look } = options;
+        let Options { sort, filter, interval, look, rtt } = options;
         Self {
             model: Model::new(sample),
             frozen: None,
@@ -121,6 +125,7 @@ impl App {
             filter,
             is_typing: false,
             units: Units::Bits,
+            rtt,
             interval,
             look,
             selected: None,
@@ -150,6 +155,17 @@ impl App {
     #[must_use]
     pub fn wants_matrix(&self) -> bool {
         self.pane == Pane::Matrix
+    }
+
+    /// The names of the pairs whose round-trip times are shown, and thus to be read: those on the screen.
+    #[must_use]
+    pub fn wanted_round_trips(&self) -> Vec<String> {
+        if !self.rtt || self.pane != Pane::Pairs {
+            return Vec::new();
+        }
+        let pairs = &self.shown().stats.pairs;
+        let rows = self.rows().into_iter().skip(self.offset).take(self.page);
+        rows.map(|index| pairs[index].name.clone()).collect()
     }
 
     /// Takes a key.
@@ -183,6 +199,7 @@ impl App {
                     Units::Packets => Units::Bits,
                 };
             }
+            KeyCode::Char('l') => self.rtt = !self.rtt,
             KeyCode::Char(' ') => {
                 self.frozen = if self.frozen.is_some() { None } else { Some(Box::new(self.model.clone())) };
             }

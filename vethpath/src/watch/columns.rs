@@ -29,6 +29,8 @@ pub(super) enum Column {
     Fast,
     /// Slow packets per second.
     Slow,
+    /// The round-trip time of its TCP connections to the host for which it is the longest.
+    Rtt,
     /// The traffic of the last minutes.
     History,
     /// Sent since the lab came up.
@@ -55,7 +57,7 @@ pub(super) enum Column {
 
 impl Column {
     /// From left to right.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Pair,
         Self::Tx,
         Self::Rx,
@@ -71,16 +73,18 @@ impl Column {
         Self::FastTotal,
         Self::Fast,
         Self::Slow,
+        Self::Rtt,
         Self::State,
     ];
 
     /// From the one that is left out last to the one that is left out first.
-    const RANKS: [Self; 16] = [
+    const RANKS: [Self; 17] = [
         Self::Pair,
         Self::Slow,
         Self::State,
         Self::Tx,
         Self::Rx,
+        Self::Rtt,
         Self::Fast,
         Self::History,
         Self::TxTotal,
@@ -93,6 +97,12 @@ impl Column {
         Self::Bridge,
         Self::Port,
     ];
+
+    /// The columns that are wanted, from left to right.
+    pub(super) fn wanted(app: &App) -> impl Iterator<Item = Self> + Clone {
+        let rtt = app.rtt;
+        Self::ALL.into_iter().filter(move |column| rtt || *column != Self::Rtt)
+    }
 
     /// The column in a table of this width. Widths do not depend on the rates, so that columns stay where they are.
     pub(super) fn grid(self, app: &App, width: u16) -> GridColumn {
@@ -112,6 +122,7 @@ impl Column {
             Self::OtherRx => number(format!("RX {other}"), 6),
             Self::Fast => number("FAST".to_owned(), 5),
             Self::Slow => number("SLOW/s".to_owned(), 6),
+            Self::Rtt => number("RTT ms".to_owned(), 9),
             Self::History => {
                 let bars = history_width(width);
                 text("HISTORY", bars, bars, bars)
@@ -147,6 +158,10 @@ impl Column {
             Self::OtherRx => other(|rates| rates.rx),
             Self::Fast => rates.map_or("-".to_owned(), |rates| share(rates.fast.packets, rates.tx.packets)),
             Self::Slow => return slow(app.look, rates),
+            Self::Rtt => {
+                let longest = pair.rtt.iter().flatten().map(|one| one.srtt_us).max();
+                longest.map_or("-".to_owned(), output::milliseconds)
+            }
             Self::History => bars(app, &pair.name, usize::from(history_width(width))),
             Self::TxTotal => total(traffic.tx, is_packets),
             Self::RxTotal => total(traffic.rx, is_packets),

@@ -175,12 +175,12 @@ impl App {
         let least = (selected + 1).saturating_sub(self.page);
         self.offset = self.offset.clamp(least, selected).min(last_offset);
         let columns: Vec<GridColumn> =
-            Column::ALL.iter().map(|column| column.grid(self, area.width)).collect();
+            Column::wanted(self).map(|column| column.grid(self, area.width)).collect();
         let visible = rows.iter().enumerate().skip(self.offset).take(self.page);
         let visible: Vec<GridRow<'_>> = visible
             .map(|(row, index)| {
                 let pair = &self.shown().stats.pairs[*index];
-                let cells = Column::ALL.iter().map(|column| column.cell(self, area.width, pair)).collect();
+                let cells = Column::wanted(self).map(|column| column.cell(self, area.width, pair)).collect();
                 GridRow { cells, is_selected: row == selected }
             })
             .collect();
@@ -230,6 +230,7 @@ fn help(area: Rect, buffer: &mut Buffer) {
         Line::raw("FAST: packets sent by the fast path, in percent of the last interval; FAST ALL: since the start."),
         Line::raw("SLOW/s: packets per second that went by the bridge. STATE: armed, or why not; and the main reason"),
         Line::raw("for what is slow, with its part of that. HISTORY: the last minutes, each row with its own scale."),
+        Line::raw("RTT: smoothed round-trip time of TCP, as the kernel measures it, to the host for which it is longest."),
     ]);
     Paragraph::new(text).wrap(Wrap { trim: false }).render(area, buffer);
 }

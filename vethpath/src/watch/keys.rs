@@ -20,6 +20,7 @@ pub(super) const KEYS: &[Key] = &[
     key("/", "filter", "show pairs with a text in name, port, bridge or state; Esc ends it"),
     key("t", "traffic", "sort by traffic, both directions"),
     key("u", "units", "bits, bytes or packets"),
+    key("l", "RTT", "show or hide round-trip times of TCP connections between hosts of the lab"),
     key("Space", "freeze", "stop what is shown; counting goes on"),
     key("Tab", "panes", "pairs, trunks, matrix, events; or 1 to 4"),
     key("n", "name", "sort by name"),

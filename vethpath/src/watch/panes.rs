@@ -88,6 +88,18 @@ pub(super) fn detail(app: &App, pair: &Pair, area: Rect, buffer: &mut Buffer) {
     let fast_rx = output::percent(traffic.fast.rx.packets, traffic.rx.packets);
     rest = line(buffer, rest, flow("sent", now.tx, traffic.tx, fast_tx));
     rest = line(buffer, rest, flow("received", now.rx, traffic.rx, fast_rx));
+    for one in pair.rtt.iter().flatten() {
+        let times = [one.srtt_us, one.var_us, one.worst_us].map(output::milliseconds);
+        let text = format!(
+            "TCP      {} ms to {}, mean deviation {} ms; worst of {}: {} ms",
+            times[0],
+            output::printable(&one.peer),
+            times[1],
+            one.connections,
+            times[2]
+        );
+        rest = line(buffer, rest, Line::raw(text));
+    }
     let width = usize::from(area.width).saturating_sub(9).min(60);
     rest = line(buffer, rest, Line::raw(format!("traffic  {}", bars(app, &pair.name, width))));
     let slow = spark(app.look, model.history(&pair.name).map(|point| point.slow), width);

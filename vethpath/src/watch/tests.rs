@@ -16,7 +16,13 @@ use crate::{
 const PLAIN: Look = Look { color: false, blocks: true };
 
 fn options(look: Look) -> Options {
-    Options { sort: SortKey::Traffic, filter: String::new(), interval: Duration::from_secs(1), look }
+    Options {
+        sort: SortKey::Traffic,
+        filter: String::new(),
+        interval: Duration::from_secs(1),
+        look,
+        rtt: false,
+    }
 }
 
 fn sample(at: Instant, stats: &Stats) -> Sample {
@@ -93,6 +99,35 @@ fn shows(app: &mut App, width: u16, height: u16, texts: &[&str]) {
         let has = words.iter().any(|line| line.contains(text));
         assert!(has, "{text:?} is not in\n{}", lines.join("\n"));
     }
+}
+
+#[test]
+fn round_trip_times_of_what_is_on_the_screen() {
+    let mut app = app(PLAIN);
+    assert_eq!(app.wanted_round_trips(), Vec::<String>::new());
+    press(&mut app, "l");
+    let _ = screen(&mut app, 80, 24);
+    assert_eq!(app.wanted_round_trips(), ["ns0:eth0", "ns2:eth0", "ns1:eth0"]);
+    let mut stats = app.shown().stats.clone();
+    let of = |peer: &str, srtt_us| stats::RoundTrips {
+        peer: peer.to_owned(),
+        connections: 2,
+        srtt_us,
+        var_us: 12,
+        worst_us: 3_500,
+        min_us: None,
+    };
+    stats.pairs[0].rtt = Some(vec![of("ns1", 62), of("ns2", 1_062)]);
+    stats.pairs[1].rtt = Some(Vec::new());
+    app.on_sample(sample(Instant::now(), &stats));
+    shows(&mut app, 80, 24, &["SLOW/s RTT ms STATE", "1.062 armed", "- a packet socket on the port"]);
+    press(&mut app, "n\n");
+    shows(&mut app, 80, 40, &["TCP 1.062 ms to ns2, mean deviation 0.012 ms; worst of 2: 3.500 ms"]);
+    press(&mut app, "\n/ns1\n");
+    let _ = screen(&mut app, 80, 24);
+    assert_eq!(app.wanted_round_trips(), ["ns1:eth0"], "only those that are shown are asked");
+    press(&mut app, "2");
+    assert_eq!(app.wanted_round_trips(), Vec::<String>::new());
 }
 
 #[test]
