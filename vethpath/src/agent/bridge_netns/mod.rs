@@ -198,18 +198,15 @@ impl BridgeNetns {
     fn apply_fdb_events(&mut self, events: &[Event]) {
         let now = Instant::now();
         for event in events {
-            match event {
-                Event::Learned(entry) | Event::Forgot(entry) => {
-                    if self.state.fdb.apply_event(event) {
-                        self.state.dirty.stations.insert(entry.mac);
-                    }
-                }
-                Event::Lost => {
-                    (self.has_overrun, self.state.dirty.fdb_overrun) = (true, true);
-                    // While a port floods, this goes on. The others must not become slow by it.
-                    self.state.dirty.overrun |= !self.is_flooded();
-                }
-                _ => {}
+            if *event == Event::Lost {
+                (self.has_overrun, self.state.dirty.fdb_overrun) = (true, true);
+                // While a port floods, this goes on. The others must not become slow by it.
+                self.state.dirty.overrun |= !self.is_flooded();
+            }
+            if let Event::Learned(entry) | Event::Forgot(entry) = event
+                && self.state.fdb.apply_event(event)
+            {
+                self.state.dirty.stations.insert(entry.mac);
             }
             // Entries that are not kept are never refreshed.
             if let Event::Learned(entry) = event
