@@ -135,11 +135,20 @@ pub struct Status {
 /// # Errors
 /// No process listens there, or no complete reply arrives before a read times out after two seconds.
 pub fn query(socket: &Path) -> io::Result<Status> {
+    query_with(socket, || ()).map(|(status, ())| status)
+}
+
+/// The same, and the result of `work`, which runs while the agent prepares its reply.
+///
+/// # Errors
+/// As [`query`].
+pub fn query_with<T>(socket: &Path, work: impl FnOnce() -> T) -> io::Result<(Status, T)> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+    let done = work();
     let mut reply = String::new();
     stream.take(MOST_BYTES).read_to_string(&mut reply)?;
-    serde_json::from_str(&reply).map_err(io::Error::other)
+    Ok((serde_json::from_str(&reply).map_err(io::Error::other)?, done))
 }
 
 /// Queries the lab's agent, for a caller that acts on the status: a live agent has a minute to reply.

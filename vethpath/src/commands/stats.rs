@@ -130,17 +130,17 @@ impl Source {
         self.account_and_topology().map(|(stats, _)| stats)
     }
 
-    /// The account and the topology that it is of. The agent is queried while the record is read, since both take long
-    /// in a large lab.
+    /// The account and the topology that it is of. The agent is queried, and the inner ends that it knows are read, while
+    /// the record is read: all three take long in a large lab.
     pub(super) fn account_and_topology(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
         let lab = self.lab.clone();
         let (view, topology) = thread::scope(|scope| {
-            let view = scope.spawn(|| AgentView::of(&lab));
+            let view = scope.spawn(|| AgentView::with_inner_ends(&lab));
             let topology = self.topology();
             (view.join().unwrap_or_else(|panic| resume_unwind(panic)), topology)
         });
         let topology = topology?;
-        let mut account = collect(&topology, view)?;
+        let mut account = collect(&topology, view?)?;
         if let Some(text) = &self.rtt {
             let wanted: BTreeSet<&str> = account
                 .pairs

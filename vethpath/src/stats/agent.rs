@@ -1,20 +1,21 @@
 //! The status of a lab's agent, and the states of pairs and trunks that it reports.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt, io,
     time::Duration,
 };
 
 use serde::{Serialize, Serializer};
 
+use super::ends;
 use crate::{
     agent::{
         NotArmed,
         status::{self, Ends},
     },
     datapath::{Maps, Pins},
-    kernel::clock::Clock,
+    kernel::{self, LinkFacts, clock::Clock},
     state::Directory,
     topology::{Datapath, LabName, Pair, Trunk},
 };
@@ -102,15 +103,17 @@ pub struct AgentView {
     pub agent: Agent,
     /// Its reply, or why there is none.
     reply: Result<Reply, &'static str>,
+    /// The inner ends with their counters, by pair, if they have been read: see [`ends::known`].
+    inner: Option<HashMap<String, LinkFacts>>,
 }
 
 impl AgentView {
     /// Queries the agent of a lab. The timeout is two seconds if it is stopped or hangs.
     #[must_use]
     pub fn of(lab: &LabName) -> Self {
-        let lease_left_ms = lease_left(&Pins::of(lab));
-        match status::query(&Directory::of(lab).socket()) {
-            Ok(status) => {
+        let lease = || lease_left(&Pins::of(lab));
+        match status::query_with(&Directory::of(lab).socket(), lease) {
+            Ok((status, lease_left_ms)) => {
                 let status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, words, .. } =
                     status;
                 let guests = status.guests.into_iter().map(|guest| (guest.name, guest.reason)).collect();
@@ -124,10 +127,37 @@ impl AgentView {
                         drops,
                     },
                     reply: Ok(Reply { pairs: ports, trunks, ends, guests, words }),
+                    inner: None,
                 }
             }
-            Err(error) => Self { agent: Agent::silent(lease_left_ms), reply: Err(silence(&error)) },
+            Err(error) => Self { agent: Agent::silent(lease()), reply: Err(silence(&error)), inner: None },
         }
+    }
+
+    /// The same, and then reads the inner ends that the agent knows. In a large lab both take about as long as the
+    /// record, which another thread may read at the same time.
+    ///
+    /// # Errors
+    /// The kernel refuses a request that root may make.
+    pub fn with_inner_ends(lab: &LabName) -> kernel::Result<Self> {
+        let mut view = Self::of(lab);
+        view.inner = Some(ends::known(&view)?);
+        Ok(view)
+    }
+
+    /// The same without the inner ends: they are read again.
+    pub(super) fn without_inner_ends(self) -> Self {
+        Self { inner: None, ..self }
+    }
+
+    /// The inner ends with their counters, by pair, if they have been read.
+    pub(super) fn inner(&self) -> Option<&HashMap<String, LinkFacts>> {
+        self.inner.as_ref()
+    }
+
+    /// The ends of all pairs as the agent last saw them, by pair.
+    pub(super) fn all_ends(&self) -> impl Iterator<Item = (&String, &Ends)> {
+        self.reply.iter().flat_map(|reply| &reply.ends)
     }
 
     /// A pair's state on the fast path.
@@ -207,6 +237,7 @@ impl AgentView {
         Self {
             agent: Agent { alive: true, ..Agent::silent(0) },
             reply: Ok(Reply { ends, ..Reply::default() }),
+            inner: None,
         }
     }
 }
@@ -225,7 +256,7 @@ mod tests {
 
     fn view(pairs: Result<States, &'static str>) -> AgentView {
         let agent = Agent { alive: pairs.is_ok(), ..Agent::silent(0) };
-        AgentView { agent, reply: pairs.map(|pairs| Reply { pairs, ..Reply::default() }) }
+        AgentView { agent, reply: pairs.map(|pairs| Reply { pairs, ..Reply::default() }), inner: None }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{Counters, Matrix, Pins},
-    kernel::{Error, LinkFacts, Result, backlog, rcu},
+    kernel::{LinkFacts, Result, backlog, rcu},
     state::{Counts, Directory, Unseen},
     topology::{self, Datapath, IfName, Topology},
 };
@@ -57,12 +57,21 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let left = left.filter(|number| !listed.contains(number));
     let left = left.map(|number| Counting { number, inner: None, is_xdp: false, known: (0, 0) });
     let counting: Vec<Counting<'_>> = pairs.chain(others).chain(left).collect();
-    let (counters, is_certain) = match &maps {
-        Some(maps) => counters(&counting, maps)?,
-        None => (vec![PairCounters::default(); counting.len()], false),
-    };
-    if is_certain {
-        keep_unseen(&directory, &counting[..topology.pairs.len()], &counters);
+    let mut counters = vec![PairCounters::default(); counting.len()];
+    if let Some(maps) = &maps {
+        counters = programs(&counting, maps)?;
+        if has_more_unseen(&counting, &counters) {
+            if view.inner().is_some() {
+                // Those ends may have been read before a pair was made again, which the lock now prevents.
+                return collect(topology, view.without_inner_ends());
+            }
+            let are_taken = backlog::wait_until_taken();
+            rcu::grace_period();
+            counters = programs(&counting, maps)?;
+            if are_taken {
+                keep_unseen(&directory, &counting[..topology.pairs.len()], &counters);
+            }
+        }
     }
     let (of_pairs, others) = counters.split_at(topology.pairs.len());
     let (of_guests, of_former) = others.split_at(guests.len());
@@ -160,30 +169,23 @@ fn lost(port: &AtPort) -> Lost {
     Lost { redirected, refused: port.refused.saturating_sub(redirected) }
 }
 
-/// The programs' counters, in this order, and whether what they do not count is certainly unseen.
-///
-/// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between looks like an
-/// unseen one. So if more frames are unseen than is known, this waits until those in between have been through the
-/// programs, and reads again.
-fn counters(counting: &[Counting<'_>], maps: &Counters) -> Result<(Vec<PairCounters>, bool)> {
-    let read = || {
-        let matrix = maps.matrix()?;
-        let mut counters = maps.of_all(counting.iter().map(|one| one.number), &matrix)?;
-        for (one, counters) in counting.iter().zip(&mut counters) {
-            if let Some(inner) = one.inner.filter(|_| one.is_xdp) {
-                *counters = apart(*counters, inner.sent.0, one.known.0);
-            }
+/// The programs' counters, in this order.
+fn programs(counting: &[Counting<'_>], maps: &Counters) -> Result<Vec<PairCounters>> {
+    let matrix = maps.matrix()?;
+    let mut counters = maps.of_all(counting.iter().map(|one| one.number), &matrix)?;
+    for (one, counters) in counting.iter().zip(&mut counters) {
+        if let Some(inner) = one.inner.filter(|_| one.is_xdp) {
+            *counters = apart(*counters, inner.sent.0, one.known.0);
         }
-        Ok::<_, Error>(counters)
-    };
-    let counters = read()?;
-    let has_more = counting.iter().zip(&counters).any(|(one, counters)| one.more_unseen(counters).is_some());
-    if !has_more {
-        return Ok((counters, true));
     }
-    let are_taken = backlog::wait_until_taken();
-    rcu::grace_period();
-    Ok((read()?, are_taken))
+    Ok(counters)
+}
+
+/// Whether more frames are unseen than is known. The kernel counts a frame when it is sent, and the program some
+/// microseconds later: a frame in between looks like an unseen one. So the programs' counters are read again when those in
+/// between have been through the programs.
+fn has_more_unseen(counting: &[Counting<'_>], counters: &[PairCounters]) -> bool {
+    counting.iter().zip(counters).any(|(one, counters)| one.more_unseen(counters).is_some())
 }
 
 /// Keeps the unseen frames of pairs for later readings. Without that, they would only be less exact under traffic.

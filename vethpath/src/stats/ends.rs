@@ -1,9 +1,10 @@
 //! The kernel's counters at the ends of pairs and trunks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::AgentView;
 use crate::{
+    agent::status::Ends,
     kernel::{self, LinkFacts, Netns, RouteSocket, driver, netns},
     topology::{Datapath, Pair, Place, Topology},
 };
@@ -45,9 +46,17 @@ pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<C
         ports: vec![AtPort::default(); topology.pairs.len()],
         trunks: vec![None; topology.trunks.len()],
     };
+    let read;
+    let known = match view.inner() {
+        Some(known) => known,
+        None => {
+            read = known(view)?;
+            &read
+        }
+    };
     for (_, place) in topology.domains() {
         if netns::place_exists(&place) {
-            count_at(&place, topology, view, &mut counted)?;
+            count_at(&place, topology, view, known, &mut counted)?;
         }
     }
     Ok(counted)
@@ -57,13 +66,17 @@ fn count_at(
     place: &Place,
     topology: &Topology,
     view: &AgentView,
+    known: &HashMap<String, LinkFacts>,
     counted: &mut Counted,
 ) -> kernel::Result<()> {
     let socket = RouteSocket::open(&Netns::of(place)?)?;
     let mut here: Vec<(&Pair, &mut Option<LinkFacts>)> =
         topology.pairs.iter().zip(&mut counted.inner).filter(|(pair, _)| pair.place == *place).collect();
-    as_the_agent_knows(&socket, view, &mut here)?;
-    here.retain(|(_, end)| end.is_none());
+    here.retain_mut(|(pair, end)| {
+        let inner = view.ends(pair).and_then(|_| known.get(&pair.name()));
+        **end = inner.filter(|inner| inner.name == pair.inner.name.as_str()).cloned();
+        end.is_none()
+    });
     let has_trunks = topology.trunks.iter().any(|trunk| trunk.a.place == *place);
     if !here.is_empty() || has_trunks {
         let links = socket.counters(has_trunks)?;
@@ -95,36 +108,47 @@ fn count_at(
     Ok(())
 }
 
-/// Reads the inner ends where the agent saw them last. This avoids a dump of the ports, for which the kernel
+/// Reads the inner ends where the agent saw them last, by pair. This avoids a dump of the ports, for which the kernel
 /// searches each namespace's id among all ids (`peernet2id` in net/core/net_namespace.c). An end that is gone is
 /// left out: its port was removed with it, and a device with its ifindex has another port as peer.
-fn as_the_agent_knows(
-    socket: &RouteSocket,
-    view: &AgentView,
-    pairs: &mut [(&Pair, &mut Option<LinkFacts>)],
+pub(super) fn known(view: &AgentView) -> kernel::Result<HashMap<String, LinkFacts>> {
+    let mut places: BTreeMap<&Place, Vec<(&String, &Ends)>> = BTreeMap::new();
+    for (name, ends) in view.all_ends() {
+        places.entry(&ends.place).or_default().push((name, ends));
+    }
+    let mut known = HashMap::new();
+    for (place, ends) in places.into_iter().filter(|(place, _)| netns::place_exists(place)) {
+        known_at(place, &ends, &mut known)?;
+    }
+    Ok(known)
+}
+
+fn known_at(
+    place: &Place,
+    ends: &[(&String, &Ends)],
+    known: &mut HashMap<String, LinkFacts>,
 ) -> kernel::Result<()> {
-    let port = |pair: &Pair| {
-        let ends = view.ends(pair)?;
-        Some(LinkFacts {
-            name: pair.port.to_string(),
-            ifindex: ends.port,
-            peer: Some(ends.inner),
-            peer_netns: ends.netns,
-            ..LinkFacts::default()
-        })
+    let socket = RouteSocket::open(&Netns::of(place)?)?;
+    let port = |(name, ends): &(&String, &Ends)| LinkFacts {
+        name: (*name).clone(),
+        ifindex: ends.port,
+        peer: Some(ends.inner),
+        peer_netns: ends.netns,
+        ..LinkFacts::default()
     };
     // Ifindexes are only unique within a namespace, so the end's peer must be the port in this namespace. If the
     // namespace has no id yet, the kernel assigns one when it reports the first end, and the next account finds it.
     let here = socket.nsid_of(socket.netns())?;
-    for pairs in pairs.chunks_mut(TOGETHER) {
-        let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
+    for ends in ends.chunks(TOGETHER) {
+        let ports: Vec<LinkFacts> = ends.iter().map(port).collect();
         let inner = socket.peers(ports.iter(), true)?;
-        for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
-            let inner = inner.map(|inner| inner.counters()).transpose()?;
+        for (port, inner) in ports.into_iter().zip(inner) {
+            let Some(inner) = inner.map(|inner| inner.counters()).transpose()? else { continue };
             // The expected namespace id of the end's peer. There is none if both ends are in one namespace.
             let back = port.peer_netns.map_or(Some(None), |_| here.map(Some));
-            let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && Some(i.peer_netns) == back;
-            **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
+            if inner.peer == Some(port.ifindex) && Some(inner.peer_netns) == back {
+                known.insert(port.name, inner);
+            }
         }
     }
     Ok(())
@@ -134,7 +158,6 @@ fn as_the_agent_knows(
 mod tests {
     use super::*;
     use crate::{
-        agent::status::Ends,
         kernel::sandbox::{in_new_namespace, run},
         topology::{Source, read},
     };
