@@ -177,6 +177,11 @@ impl App {
             // A terminal that sends no signal for it.
             return if key.code == KeyCode::Char('c') { Flow::Quit } else { Flow::Continue };
         }
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            // Esc and a key that arrive together look the same.
+            let _ = self.on_key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+            return self.on_key(KeyEvent::new(key.code, key.modifiers.difference(KeyModifiers::ALT)));
+        }
         if self.is_typing {
             self.type_filter(key.code);
             return Flow::Continue;

@@ -248,6 +248,12 @@ fn keys_select_filter_and_freeze() {
     press(&mut app, "/zz");
     shows(&mut app, 80, 24, &["no pair matches the filter", "filter: H99zz_"]);
     press(&mut app, "\x1b r");
+    let together = KeyEvent::new(KeyCode::Char('j'), KeyModifiers::ALT);
+    press(&mut app, "\n");
+    shows(&mut app, 80, 24, &["── h999:eth0"]);
+    assert_eq!(app.on_key(together), Flow::Continue);
+    assert_eq!((app.has_detail, selected(&mut app).as_str()), (false, "h998:eth0"));
+    press(&mut app, "k");
     shows(&mut app, 80, 24, &["FROZEN", "by file, reversed", "h999:eth0"]);
     grow(&mut stats.pairs[5], 77, 0, "");
     app.on_sample(sample(start + Duration::from_secs(1), &stats));
