@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<(), Error> {
 }
 
 /// Builds the program and returns its path.
-fn build() -> Result<PathBuf, Error> {
+pub(crate) fn build() -> Result<PathBuf, Error> {
     heading(0, "Build vethpath");
     let target = target_dir();
     let mut build = cargo();

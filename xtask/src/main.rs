@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`,
-//! `cargo xtask gallery`.
+//! `cargo xtask gallery`, `cargo xtask screenshots`.
 
 mod demo;
 mod documents;
@@ -7,6 +7,7 @@ mod error;
 mod figures;
 mod gallery;
 mod interrupt;
+mod screenshots;
 mod setup;
 mod test;
 mod tools;
@@ -41,6 +42,8 @@ enum Task {
     Figures(figures::Args),
     /// Draw the pictures of docs/gallery.md, and write what their commands print
     Gallery,
+    /// Take the documents' pictures of `vethpath stats --watch`, on a real lab
+    Screenshots(screenshots::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Figures(args) => figures::run(&args),
         Task::Gallery => gallery::run(),
+        Task::Screenshots(args) => screenshots::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,11 +26,13 @@ pub(crate) enum Need {
     Demo,
     /// Measuring the documents' figures.
     Figures,
+    /// Taking the documents' pictures.
+    Screenshots,
 }
 
 impl Need {
     /// All except the emulators, which take hundreds of megabytes and which only the long suite needs.
-    pub(crate) const USUAL: [Self; 8] = [
+    pub(crate) const USUAL: [Self; 9] = [
         Self::Format,
         Self::Lint,
         Self::Build,
@@ -39,6 +41,7 @@ impl Need {
         Self::Fuzz,
         Self::Demo,
         Self::Figures,
+        Self::Screenshots,
     ];
 }
 
@@ -123,10 +126,16 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         "iproute2",
         "ip",
         "to judge namespaces, links and bridges with `ip`, `bridge` and `tc`",
-        &[Need::Judge, Need::Figures],
+        &[Need::Judge, Need::Figures, Need::Screenshots],
     ),
     package("iputils-ping", "ping", "to send the first frames", &[Need::Judge, Need::Demo]),
     package("ethtool", "ethtool", "to judge the offloads of veth ends", &[Need::Judge]),
+    package(
+        "tmux",
+        "tmux",
+        "to show the view of `stats --watch` in a terminal",
+        &[Need::Judge, Need::Screenshots],
+    ),
     package("tcpdump", "tcpdump", "to see the frames that hosts see", &[Need::Judge]),
     package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
     package("iptables", "iptables-nft", "to drop packets as Docker and firewalls do", &[Need::Judge]),

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(update, "apt-get update");
         assert!(
             packages.ends_with(
-                " iproute2 iputils-ping ethtool tcpdump nftables iptables systemd python3 dbus-daemon perl-base iperf3 chromium g++ gcc \
+                " iproute2 iputils-ping ethtool tmux tcpdump nftables iptables systemd python3 dbus-daemon perl-base iperf3 chromium g++ gcc \
                  sockperf"
             ),
             "{packages}"
