@@ -270,7 +270,8 @@ pub(super) fn matrix(app: &mut App, area: Rect, buffer: &mut Buffer) {
     let levels = if app.look.blocks { BLOCKS } else { ASCII };
     let title = format!("fast path, {}: rows send to columns", app.unit());
     let mut body = line(buffer, legend, Line::styled(title, BOLD));
-    let heads: String = (1..=names.len().min(columns)).map(|number| format!("{:>3}", number % 100)).collect();
+    let heads: String =
+        (1..=names.len().min(columns)).map(|number| format!("{:>2} ", number % 100)).collect();
     body = line(buffer, body, Line::styled(format!("{:>width$}{heads}", "", width = label + 14), BOLD));
     for (index, (from, _)) in names.iter().enumerate().skip(offset).take(page) {
         let sum: Rate = cells
