@@ -38,7 +38,7 @@ pub fn names() -> BTreeMap<u64, ContainerName> {
 /// The namespace of the running container with this name, of the first engine that has one. `None` if none has.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`enum@Error`].
 pub async fn find_by_name(name: &ContainerName) -> Result<Option<Netns>> {
     for engine in reachable() {
         match engine.find(&Container { name: name.clone(), runtime: engine.runtime }).await {
