@@ -116,6 +116,7 @@ mod tests {
         io::{Read, Write},
         net::{TcpListener, TcpStream},
         thread,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -159,7 +160,12 @@ mod tests {
                 assert!(one.min_rtt_us.is_some_and(|least| least <= one.srtt_us), "{one:?}");
             }
             drop(sockets);
-            assert_eq!(found(), [], "they wait to be forgotten");
+            // The kernel passes the last segments between them when it gets to it. Then they wait to be forgotten.
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !found().is_empty() {
+                assert!(Instant::now() < deadline, "{:?}", found());
+                thread::sleep(Duration::from_millis(1));
+            }
         });
     }
 
