@@ -334,7 +334,7 @@ fn an_engine_that_hangs_leaves_ports_with_the_names_of_their_namespaces() {
     let sockets = ["/run/docker.sock", "/run/podman/podman.sock"];
     let silent = sockets.map(|socket| UnixListener::bind(host.path(socket)).expect("the folder exists"));
     let _ = host.vethpath("accelerate docker0").ok().stdout_has("veth1 (c1:eth0): armed");
-    let _ = host.vethpath("stats accelerate-docker0").ok().stdout_has("c1:eth0  veth1");
+    let _ = host.vethpath("stats accelerate-docker0").ok().stdout_has("c1:eth0 (docker0/veth1)");
     let _ = host.vethpath("show accelerate-docker0").ok().stdout_has("guest c1:eth0");
     let _ = host.vethpath("events accelerate-docker0").ok().stdout_has("c1:eth0 (docker0/veth1)  armed");
     let _ = host.vethpath("accelerate docker0 --stop").ok();

@@ -95,7 +95,7 @@ fn change_beside(theirs: &str) {
     for report in stream.end() {
         assert!(report.sent > 1000 && report.lost() == 0 && report.duplicated == 0, "{theirs}: {report:?}");
     }
-    let _ = lab.assert_counters_match();
+    let _ = lab.assert_counters_match_after_xdp();
     lab.down();
     host.finish();
 }
@@ -126,7 +126,7 @@ fn a_bridge_changes_its_datapath() {
             lab.is_fast("h0:eth0", &address(2));
         }
     }
-    lab.assert_counters_match();
+    lab.assert_counters_match_after_xdp();
     let changes = change_to(&host, &lab_text(0..1, "xdp"));
     assert!(changes.contains(&format!("+ create xdp-program host:{}", lab.port("h0:eth0"))), "{changes:#?}");
     let ready = "~ change offloads h0:eth0: -> rx-gro on, tx-checksum-ip-generic off, tx-checksum-sctp off, \

@@ -231,7 +231,13 @@ impl Lab<'_> {
     /// Checks that vethpath's counters equal the kernel's.
     #[track_caller]
     pub(crate) fn assert_counters_match(&self) -> Stats {
-        assert_counters_match(self.host, || self.stats())
+        assert_counters_match(self.host, false, || self.stats())
+    }
+
+    /// The same where a pair was on XDP before: see [`assert_counters_match`].
+    #[track_caller]
+    pub(crate) fn assert_counters_match_after_xdp(&self) -> Stats {
+        assert_counters_match(self.host, true, || self.stats())
     }
 
     /// `vethpath down`. Dropping does the same; this reads better.
