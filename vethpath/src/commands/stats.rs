@@ -31,7 +31,9 @@ use crate::{
     kernel::home::Intent,
     output::{self, Table},
     state::{Directory, events::Time},
-    stats::{self, AgentView, Growth, SortKey, Stats, collect, matches, order, rates, round_trips},
+    stats::{
+        self, AgentView, Containers, Growth, SortKey, Stats, collect, matches, order, rates, round_trips,
+    },
     topology::{LabName, Topology},
     watch::Screen,
 };
@@ -79,17 +81,17 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         return runtime()?.block_on(follow(source, period, &choice));
     }
     let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
-    let before = (Instant::now(), source.account()?);
-    if !pair.is_empty() && !before.1.pairs.iter().any(|one| matches(one, pair)) {
+    let (before, then) = (source.account()?, source.read_at);
+    if !pair.is_empty() && !before.pairs.iter().any(|one| matches(one, pair)) {
         return Err(Failure::request(format!("no pair of lab `{lab}` matches `{pair}`"))
             .hint("it is looked for in names of pairs, ports and bridges, and in states"));
     }
     let text = if json {
-        choice.text(before.1, &Growth::new())
+        choice.text(before, &Growth::new())
     } else {
         thread::sleep(MOMENT);
         let account = source.account()?;
-        let growth = rates(&before.1, &account, before.0.elapsed());
+        let growth = rates(&before, &account, source.read_at.duration_since(then));
         choice.text(account, &growth)
     };
     text.and_then(|text| out.write_all(&text)).map_err(Failure::output)?;
@@ -104,10 +106,17 @@ fn print_matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Ex
     Ok(Exit::Done)
 }
 
+/// How long names of containers are taken for the present ones.
+const NAMES_KEPT: Duration = Duration::from_secs(5);
+
 /// Reads the accounts of a lab. The record is read again only if its file has changed.
 pub(super) struct Source {
     lab: LabName,
     record: Option<(Stamp, Arc<Topology>)>,
+    /// The names of containers, and when the engines were asked.
+    names: Option<(Instant, Containers)>,
+    /// When the counters of the last account were read.
+    read_at: Instant,
     /// The text in the pairs whose round-trip times are read, if any are.
     rtt: Option<String>,
 }
@@ -117,12 +126,18 @@ type Stamp = (u64, u64, u64, i64, i64);
 
 impl Source {
     fn of(lab: &LabName, rtt: Option<&str>) -> Self {
-        Self { lab: lab.clone(), record: None, rtt: rtt.map(str::to_owned) }
+        let rtt = rtt.map(str::to_owned);
+        Self { lab: lab.clone(), record: None, names: None, read_at: Instant::now(), rtt }
     }
 
     /// The lab.
     pub(super) fn lab(&self) -> &LabName {
         &self.lab
+    }
+
+    /// When the counters of the last account were read.
+    pub(super) fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     /// The account of the lab, which must be up.
@@ -140,7 +155,8 @@ impl Source {
             (view.join().unwrap_or_else(|panic| resume_unwind(panic)), topology)
         });
         let topology = topology?;
-        let mut account = collect(&topology, view?)?;
+        let mut account = collect(&topology, view?, Some(self.names(&topology)?))?;
+        self.read_at = Instant::now();
         if let Some(text) = &self.rtt {
             let wanted: BTreeSet<&str> = account
                 .pairs
@@ -153,6 +169,20 @@ impl Source {
             account.add_round_trips(round_trips(&topology, &pairs)?);
         }
         Ok((account, topology))
+    }
+
+    /// The names of containers. Engines are asked again after some seconds.
+    fn names(&mut self, topology: &Topology) -> Result<&Containers, Failure> {
+        let is_fresh = |(since, _): &(Instant, Containers)| since.elapsed() < NAMES_KEPT;
+        let names = match self.names.take().filter(is_fresh) {
+            Some(names) => names,
+            None => {
+                let names = stats::containers(topology)?;
+                // How long the engines took to reply does not count.
+                (Instant::now(), names)
+            }
+        };
+        Ok(&self.names.insert(names).1)
     }
 
     fn topology(&mut self) -> Result<Arc<Topology>, Failure> {
@@ -217,7 +247,7 @@ async fn follow(mut source: Source, period: Duration, choice: &Choice<'_>) -> Re
         let text = if choice.json {
             choice.line(account)
         } else {
-            let now = Instant::now();
+            let now = source.read_at;
             let growth =
                 last.as_ref().map(|(then, before)| rates(before, &account, now.duration_since(*then)));
             let start: &[u8] = match last {

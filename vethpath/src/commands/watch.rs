@@ -179,7 +179,7 @@ struct Sampler {
 impl Sampler {
     fn sample(&mut self, request: &Request) -> Result<Sample, Failure> {
         let (mut stats, topology) = self.source.account_and_topology()?;
-        let at = Instant::now();
+        let at = self.source.read_at();
         if !request.round_trips.is_empty() {
             let is_wanted = |pair: &&Pair| request.round_trips.contains(&pair.name());
             let pairs: Vec<_> = topology.pairs.iter().filter(is_wanted).collect();

@@ -46,7 +46,7 @@ fn f64_of(count: u64) -> f64 {
 }
 
 fn reading(topology: &Topology) -> Result<(Counts, Stats, Links)> {
-    let account = collect(topology, AgentView::of(&topology.lab))?;
+    let account = collect(topology, AgentView::of(&topology.lab), None)?;
     let sum = |tx: Count, rx: Count| (tx.packets + rx.packets, tx.bytes + rx.bytes);
     let pairs = account.pairs.iter().map(|pair| (pair.name.clone(), sum(pair.traffic.tx, pair.traffic.rx)));
     let trunks = account.trunks.iter().map(|trunk| (trunk.name.clone(), sum(trunk.total.tx, trunk.total.rx)));

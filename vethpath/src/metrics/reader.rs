@@ -253,5 +253,5 @@ fn account(record: &Record, may_be_elsewhere: bool) -> Option<Read> {
     }
     let view = AgentView::of(&topology.lab);
     let words = view.words();
-    Some((collect(topology, view).ok()?, words))
+    Some((collect(topology, view, None).ok()?, words))
 }

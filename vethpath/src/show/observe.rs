@@ -67,7 +67,9 @@ type Counted = BTreeMap<String, (Option<&'static str>, Option<String>)>;
 
 /// Reads the counters for that. Without counters that can be read, nothing is known.
 fn counted(topology: &Topology, view: &AgentView) -> Counted {
-    let pairs = stats::collect(topology, view.clone()).map(|stats| stats.pairs).unwrap_or_default();
+    let stats =
+        stats::containers(topology).and_then(|names| stats::collect(topology, view.clone(), Some(&names)));
+    let pairs = stats.map(|stats| stats.pairs).unwrap_or_default();
     pairs.into_iter().map(|pair| (pair.name, (pair.mostly_slow, pair.behind))).collect()
 }
 

@@ -8,7 +8,7 @@ use super::{
     AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Traffic, Trunk, account,
     apart,
     ends::{AtPort, Counted, counted},
-    guests::{containers, guests},
+    guests::{Containers, containers, guests},
     unseen,
 };
 use crate::{
@@ -24,19 +24,18 @@ const FORMER: &str = "former guests";
 const FORMER_PAIRS: &str = "former pairs";
 
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
-/// without maps, and without some ports or namespaces.
+/// without maps, and without some ports or namespaces. `names` has those of containers, for what is behind guest ports;
+/// without it, that is not looked for.
 ///
 /// # Errors
 /// The kernel refuses a request that root may make, or the pinned maps are of another version.
-pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
+pub fn collect(topology: &Topology, view: AgentView, names: Option<&Containers>) -> Result<Stats> {
     let pins = Pins::of(&topology.lab);
     let mut maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
-    // Before the lock, as it takes long.
-    let containers = containers(topology, &pins)?;
-    let _locked = lock(topology, maps.as_mut())?;
+    let locked = lock(topology, maps.as_mut())?;
     // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
-    let guests = guests(topology, &pins, &containers)?;
+    let guests = guests(topology, &pins, names)?;
     let directory = Directory::of(&topology.lab);
     let known = Unseen::read(&directory);
     let pairs = topology.pairs.iter().zip(&inner).map(|(pair, inner)| Counting {
@@ -61,9 +60,12 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     if let Some(maps) = &maps {
         counters = programs(&counting, maps)?;
         if has_more_unseen(&counting, &counters) {
-            if view.inner().is_some() {
-                // Those ends may have been read before a pair was made again, which the lock now prevents.
-                return collect(topology, view.without_inner_ends());
+            // The inner ends of guest ports are always read here.
+            let of_pairs = topology.pairs.len();
+            if view.inner().is_some() && has_more_unseen(&counting[..of_pairs], &counters[..of_pairs]) {
+                // Those ends may have been read before a pair was made again. They are read again with the lock held.
+                drop(locked);
+                return collect(topology, view.without_inner_ends(), names);
             }
             let are_taken = backlog::wait_until_taken();
             rcu::grace_period();
@@ -211,11 +213,11 @@ pub fn matrix(topology: &Topology) -> Result<Flows> {
         return Ok(flows);
     }
     let mut counters = Counters::open(&pins)?;
-    let containers = containers(topology, &pins)?;
+    let containers = containers(topology)?;
     let _locked = lock(topology, Some(&mut counters))?;
     let mut names: BTreeMap<u32, (String, Option<String>)> =
         counted_pairs(topology).map(|(counter, pair)| (counter, (pair.name(), None))).collect();
-    let guests = guests(topology, &pins, &containers)?;
+    let guests = guests(topology, &pins, Some(&containers))?;
     names.extend(guests.into_iter().map(|guest| (guest.number, (guest.name, guest.behind))));
     names.extend(topology.guests.map(|range| (range.former, (FORMER.to_owned(), None))));
     names.insert(NO_PAIR, (FORMER_PAIRS.to_owned(), None));

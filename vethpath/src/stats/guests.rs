@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The names of containers, by the inode of the network namespace of each.
-pub(super) type Containers = BTreeMap<u64, ContainerName>;
+pub type Containers = BTreeMap<u64, ContainerName>;
 
 /// A guest port that exists.
 pub(super) struct Guest {
@@ -32,8 +32,12 @@ pub(super) struct Guest {
 }
 
 /// Asks container engines for the names of their containers, if there are guest ports. This may take seconds.
-pub(super) fn containers(topology: &Topology, pins: &Pins) -> Result<Containers> {
-    Ok(if numbers(topology, pins)?.is_empty() { Containers::new() } else { engine::names() })
+///
+/// # Errors
+/// The pinned maps are of another version, or the kernel refuses the read.
+pub fn containers(topology: &Topology) -> Result<Containers> {
+    let pins = Pins::of(&topology.lab);
+    Ok(if numbers(topology, &pins)?.is_empty() { Containers::new() } else { engine::names() })
 }
 
 /// What is behind each guest port, by the port's name in events, as far as it can be found.
@@ -42,7 +46,7 @@ pub(super) fn containers(topology: &Topology, pins: &Pins) -> Result<Containers>
 /// The kernel refuses a request that root may make, or the pinned maps are of another version.
 pub fn behind_guests(topology: &Topology) -> Result<BTreeMap<String, String>> {
     let pins = Pins::of(&topology.lab);
-    let guests = guests(topology, &pins, &containers(topology, &pins)?)?;
+    let guests = guests(topology, &pins, Some(&containers(topology)?))?;
     Ok(guests.into_iter().filter_map(|guest| Some((guest.name, guest.behind?))).collect())
 }
 
@@ -52,8 +56,13 @@ fn numbers(topology: &Topology, pins: &Pins) -> Result<BTreeMap<PortKey, u32>> {
     Ok(Maps::open(pins)?.numbered_ports(&range.numbers())?.into_iter().collect())
 }
 
-/// The guest ports that have numbers, by namespace and ifindex.
-pub(super) fn guests(topology: &Topology, pins: &Pins, containers: &Containers) -> Result<Vec<Guest>> {
+/// The guest ports that have numbers, by namespace and ifindex. Without `containers`, what is behind them is not looked
+/// for.
+pub(super) fn guests(
+    topology: &Topology,
+    pins: &Pins,
+    containers: Option<&Containers>,
+) -> Result<Vec<Guest>> {
     let numbers = numbers(topology, pins)?;
     let befores = Befores::read(&Directory::of(&topology.lab));
     let mut guests = Vec::new();
@@ -79,7 +88,7 @@ fn guests_at(
     place: &Place,
     topology: &Topology,
     here: &[(u32, u32)],
-    containers: &Containers,
+    containers: Option<&Containers>,
     before: impl Fn(u32, u32) -> Before,
 ) -> Result<Vec<Guest>> {
     let socket = RouteSocket::open(&Netns::of(place)?)?;
@@ -100,7 +109,10 @@ fn guests_at(
         }
     }
     let inner = socket.peers(ports.iter().map(|(link, ..)| link), true)?;
-    let residents = if ports.is_empty() { BTreeMap::new() } else { residents(&socket, containers)? };
+    let residents = match containers {
+        Some(containers) if !ports.is_empty() => residents(&socket, containers)?,
+        _ => BTreeMap::new(),
+    };
     let mut guests = Vec::new();
     for ((link, port, bridge, number), inner) in ports.into_iter().zip(inner) {
         let inner = inner.map(|inner| inner.counters()).transpose()?;

@@ -18,7 +18,7 @@ mod summary;
 pub use account::{Lost, UNSEEN, account, apart, seen, unseen};
 pub use agent::{Agent, AgentView, State};
 pub use collect::{collect, matrix};
-pub use guests::behind_guests;
+pub use guests::{Containers, behind_guests, containers};
 pub use model::{Count, Directions, Dropped, Flow, Flows, Pair, Stats, Traffic, Trunk};
 pub use rates::{Growth, PairRates, Rate, rates};
 pub use round_trips::{RoundTrips, round_trips};
