@@ -178,11 +178,11 @@ fn clear_counters(plan: &Plan, topology: &Topology, former: &[Topology]) -> Resu
     // Numbers that guest ports get for the first time may have been those of pairs.
     let new = topology.guests.filter(|_| former.iter().all(|lab| lab.guests.is_none()));
     pairs.extend(new.into_iter().flat_map(|range| range.former..=range.last()));
+    let directory = Directory::of(&topology.lab);
     // An incomplete set of maps, as after a kill, is recreated later in this run.
-    if datapath::is_complete(&pins, &[]) {
-        let directory = Directory::of(&topology.lab);
-        Counts::move_away(&directory, &mut Counters::open(&pins)?, &pairs, NO_PAIR)?;
-        Unseen::forget(&directory, &pairs)?;
+    match datapath::is_complete(&pins, &[]) {
+        true => Counts::move_away(&directory, &mut Counters::open(&pins)?, &pairs, NO_PAIR)?,
+        false => Unseen::forget(&directory, &pairs)?,
     }
     Ok(())
 }

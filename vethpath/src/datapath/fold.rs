@@ -28,7 +28,8 @@ pub struct Fold {
     set: u32,
     /// The numbers that the counts are taken from. No program may count under them.
     from: BTreeSet<u32>,
-    /// The number that they move to. No port may have it.
+    /// The number that they move to. No port may be shown by it: ports without a number have `NO_PAIR`, whose own slow
+    /// frames are never shown.
     into: u32,
     /// All counts of that number in that set: the words of a [`PairCounters`].
     counters: Vec<u64>,

@@ -16,7 +16,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::{Directory, test_hooks};
+use super::{Directory, Unseen, test_hooks};
 use crate::{
     datapath::{Counters, Fold},
     kernel::{Context, Error, Result, files},
@@ -58,8 +58,9 @@ impl Counts {
         Err(Self::late(directory, hint))
     }
 
-    /// Moves all counts of pairs that are gone to a number that no pair has, after a move that a killed process has left.
-    /// No program may count for them any more. So what others sent them, and received from them, stays counted.
+    /// Moves all counts of pairs that are gone to a number that no pair has, after a move that a killed process has left,
+    /// and forgets their unseen frames. So what others sent them, and received from them, stays counted. What a program
+    /// counts for them at this moment is lost.
     ///
     /// # Errors
     /// Another process reads or moves counts until a timeout of two seconds, a file operation fails, or the kernel refuses
@@ -70,14 +71,18 @@ impl Counts {
         pairs: &BTreeSet<u32>,
         into: u32,
     ) -> Result<()> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if let Some(mut counts) = Self::for_moving(directory)? {
                 counts.complete(counters)?;
-                return match counters.fold(pairs, into)? {
-                    Some(fold) => counts.apply(&fold, counters),
-                    None => Ok(()),
-                };
+                if let Some(fold) = counters.fold(pairs, into)? {
+                    counts.apply(&fold, counters)?;
+                }
+                // Readers, who add to these, hold the lock too.
+                return Unseen::forget(directory, pairs);
             }
             thread::sleep(INTERVAL);
         }

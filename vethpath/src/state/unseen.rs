@@ -55,8 +55,8 @@ impl Unseen {
         if known.0.len() == before { Ok(()) } else { known.write(directory) }
     }
 
-    /// Replaces the file. Readers hold no lock: of two that write at the same time, the one that is later wins, and what
-    /// the other found is found again.
+    /// Replaces the file. Readers hold the lock on the counts shared: of two that write at the same time, the later one
+    /// wins, and what the other found is found again.
     fn write(&self, directory: &Directory) -> Result<()> {
         let line = |(pair, (frames, bytes)): (&u32, &(u64, u64))| format!("{pair} {frames} {bytes}\n");
         let text: String = self.0.iter().map(line).collect();
