@@ -62,6 +62,12 @@ impl Agent {
                 counts.apply(&fold, &mut self.counters)?;
             }
             self.guests.give_back(&numbers);
+            // A port that comes back counts from then on, also under the same number.
+            let befores = self.befores.0.len();
+            self.befores.0.retain(|_, before| !numbers.contains(&before.number));
+            if self.befores.0.len() < befores {
+                self.befores.write(&self.directory)?;
+            }
             // Ports may wait for them.
             for domain in self.namespaces.iter_mut().filter(|domain| domain.has_unnumbered_guests()) {
                 domain.dirty_mut().links = true;

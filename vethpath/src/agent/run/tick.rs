@@ -59,6 +59,10 @@ impl Agent {
         let senders = self.maps.senders();
         let all_quiet = !self.losses.values().any(LossHistory::is_suspected) && senders.is_empty();
         let redirected = if all_quiet { BTreeMap::new() } else { self.redirected()? };
+        if !all_quiet {
+            // Of ports that have left.
+            self.losses.retain(|pair, _| redirected.contains_key(pair));
+        }
         let busy: BTreeSet<u32> = redirected
             .iter()
             .filter_map(|(&pair, &frames)| {
