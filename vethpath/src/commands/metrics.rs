@@ -8,7 +8,11 @@ use std::{
 };
 
 use nix::{
-    sys::stat::{Mode, umask},
+    sys::{
+        prctl::set_pdeathsig,
+        signal::Signal,
+        stat::{Mode, umask},
+    },
     unistd::{dup2_stdin, setsid},
 };
 use sd_notify::NotifyState;
@@ -58,6 +62,8 @@ pub fn of_lab(lab: &str) -> Result<Exit, Failure> {
 pub fn server() -> Result<Exit, Failure> {
     // Before the runtime: capabilities belong to a thread and are inherited by the threads that it creates.
     privileges::drop_all()?;
+    // A stopped process does not notice that its reader has ended. A change of the user would clear this.
+    set_pdeathsig(Signal::SIGKILL).map_err(|errno| failed(errno.into()))?;
     let listener = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     let reader = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
     runtime()?.block_on(metrics::serve(listener.into(), UnixStream::from(reader))).map_err(failed)?;

@@ -65,6 +65,10 @@ impl Figures {
             let now = self.reasons.entry(reason).or_default();
             *now = (*now).max(*then);
         }
+        if !self.reasons.is_empty() {
+            // Not below either total: both were the sum of their reasons.
+            self.slow.tx.packets = self.reasons.values().sum();
+        }
         if let (Some(now), Some(then)) = (&mut self.dropped, before.dropped) {
             *now = Dropped { tx: now.tx.max(then.tx), rx: now.rx.max(then.rx) };
         }
