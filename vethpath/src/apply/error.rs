@@ -247,9 +247,10 @@ impl Error {
                 let remedy = if all.iter().any(Collision::is_in_the_file) {
                     "rename it in the file, or remove what is there"
                 } else if all.iter().any(Collision::is_of_a_pair) {
-                    "choose another name with `port = \"...\"` under the interface, or remove what is there"
+                    "choose another name with `port = \"...\"` under the interface (or another name of its group), or \
+                     remove what is there"
                 } else {
-                    "remove what is there"
+                    "remove what is there, or, if it is the end of a trunk, give a bridge another name"
                 };
                 Some(format!("{remedy}; vethpath never touches what is not its own"))
             }
