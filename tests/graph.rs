@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use crate::harness::{Host, SLACK, wait_until};
 
-/// The links of `graph --format json`, by name.
+/// The links of `graph --json`, by name.
 #[track_caller]
 fn link(host: &Host, arguments: &str, name: &str) -> Value {
-    let graph = host.vethpath(format!("graph {arguments} --format json")).ok().json();
+    let graph = host.vethpath(format!("graph {arguments} --json")).ok().json();
     let links = graph["links"].as_array().expect("a list");
     links.iter().find(|link| link["name"] == name).unwrap_or_else(|| panic!("no {name} in {graph:#}")).clone()
 }

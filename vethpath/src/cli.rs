@@ -155,6 +155,8 @@ pub enum Command {
     /// Show which interface is the other end of a veth, whoever made it.
     Peer(PeerArgs),
     /// Draw a lab, or a file that is not up.
+    ///
+    /// A file is drawn with the names that a new lab of it would have. Guest ports are not drawn.
     Graph(GraphArgs),
     /// Show the traffic of each pair by path, with the reasons for slow packets.
     Stats(StatsArgs),
@@ -256,8 +258,10 @@ pub struct GraphArgs {
     #[command(flatten)]
     pub lab: LabArg,
     /// The language of the picture.
-    #[arg(long, value_enum, default_value = "svg")]
+    #[arg(long, value_enum, default_value = "svg", conflicts_with = "json")]
     pub format: GraphFormat,
+    #[command(flatten)]
+    pub json: JsonArg,
     /// Colour the links of a lab that is up by state and rate, from two readings a second apart.
     #[arg(long)]
     pub live: bool,

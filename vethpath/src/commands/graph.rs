@@ -32,7 +32,8 @@ pub fn run(arguments: &GraphArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     let graph = Graph::of(&topology, &live);
     let folded = |graph: Graph| graph.folded(MOST_NODES);
     let mut out = BufWriter::new(out);
-    let printed = match arguments.format {
+    let format = if arguments.json.json { GraphFormat::Json } else { arguments.format };
+    let printed = match format {
         GraphFormat::Svg => output::graph::svg(&folded(graph), &mut out),
         GraphFormat::Mermaid => output::graph::mermaid(&folded(graph), &mut out),
         GraphFormat::Dot => output::graph::dot(&folded(graph), &mut out),
