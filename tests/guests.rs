@@ -222,6 +222,33 @@ fn ports_come_and_go_and_no_count_is_lost() {
     host.finish();
 }
 
+/// It gets the number that it had. What it had counted moved away before that.
+#[test]
+fn a_port_that_leaves_its_bridge_and_comes_back_counts_nothing_twice() {
+    let host = Host::new();
+    let lab = file(&host).up();
+    plug(&host, 1);
+    wait_for_state(&host, "docker0/veth1", "armed");
+    is_fast(&lab, &host, 1);
+    let _ = host.run("ip link set veth1 nomaster").ok();
+    wait_for(SLACK, "its counts have not moved", || {
+        let stats = stats(&host);
+        pair(&stats, "docker0/veth1").is_none() && packets(&stats["former"]["fast"]["tx"]) > 0
+    });
+    let _ = host.run("ip link set veth1 master docker0").ok();
+    wait_for_state(&host, "docker0/veth1", "armed");
+    is_fast(&lab, &host, 1);
+    let _ = host.run("ip -n guest1 link set eth0 down").ok();
+    // What it sent without a bridge is in neither.
+    let link = host.json("ip -n guest1 -s -j link show eth0");
+    let kernel = link[0]["stats64"]["tx"]["packets"].as_u64().expect("a number");
+    let stats = stats(&host);
+    assert!(all_sent(&stats) <= kernel, "{kernel} packets in all: {stats:#}");
+    unplug(&host, 1);
+    lab.down();
+    host.finish();
+}
+
 #[test]
 fn an_agent_takes_over_guest_ports_and_their_counts() {
     let host = Host::new();

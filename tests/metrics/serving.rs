@@ -170,6 +170,10 @@ fn whichever_process_dies_the_next_up_starts_both() {
     let lab = file(&host).up();
     for of in ["pid", "reader"] {
         let before = shown(&host, "three-hosts");
+        if of == "reader" {
+            // It does not notice that the other has ended.
+            let _ = host.run(format!("kill -STOP {}", pid(&before, "pid"))).ok();
+        }
         let _ = host.run(format!("kill -KILL {}", pid(&before, of))).ok();
         for of in ["pid", "reader"] {
             host.wait_for_exit(pid(&before, of));
