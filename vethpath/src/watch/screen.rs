@@ -1,12 +1,13 @@
 //! The terminal: the view's own screen, and the former one restored when the view ends, in whichever way.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     os::fd::AsFd,
     panic,
     sync::{
-        Once,
+        Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -28,6 +29,14 @@ const FRAME: usize = 64 << 10;
 
 /// Whether the view's own screen is shown.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Held while a frame is drawn, so that none is drawn on the former screen after a panic of another thread.
+static FRAMES: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Whether this thread draws a frame.
+    static DRAWS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The terminal while the view is shown. Dropping it restores the terminal, and so does a panic.
 pub struct Screen {
@@ -51,19 +60,28 @@ impl Screen {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
+                let between_frames = (!DRAWS.get()).then(frames);
                 close();
+                drop(between_frames);
                 before(info);
             }));
         });
         Ok(Self { terminal: set_up()? })
     }
 
-    /// Draws the view.
+    /// Draws the view, unless a panic has restored the former screen.
     ///
     /// # Errors
     /// The terminal cannot be written.
     pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
-        self.terminal.draw(|frame| app.draw(frame)).map(|_| ())
+        let _frame = frames();
+        if !IS_OPEN.load(SeqCst) {
+            return Ok(());
+        }
+        DRAWS.set(true);
+        let drawn = self.terminal.draw(|frame| app.draw(frame)).map(|_| ());
+        DRAWS.set(false);
+        drawn
     }
 
     /// Restores the terminal and stops this process. Returns when it is continued, with the view's own screen.
@@ -123,6 +141,11 @@ fn prepare() -> io::Result<Terminal<CrosstermBackend<BufWriter<File>>>> {
     let mut output = output()?;
     execute!(output, EnterAlternateScreen, Clear(ClearType::All), cursor::Hide)?;
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(FRAME, output)))
+}
+
+/// Waits until no frame is being drawn. A panic while one was is of no matter here.
+fn frames() -> MutexGuard<'static, ()> {
+    FRAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Standard output by a descriptor of its own: any thread may panic while another one has locked [`io::stdout`].
