@@ -125,7 +125,7 @@ pub struct Status {
     #[serde(default)]
     pub guests: Vec<GuestStatus>,
     /// Of pairs, trunks and guest ports that are not armed, by name: the word for the reason
-    /// ([`NotArmed::word`]).
+    /// ([`NotArmed::word`](super::NotArmed::word)).
     #[serde(default)]
     pub words: BTreeMap<String, String>,
 }
