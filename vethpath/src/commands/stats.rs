@@ -2,10 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     future::poll_fn,
     io::{self, IsTerminal, Write},
-    os::unix::fs::MetadataExt,
     panic::resume_unwind,
     pin::pin,
     sync::Arc,
@@ -30,7 +28,7 @@ use crate::{
     cli::StatsArgs,
     kernel::home::Intent,
     output::{self, Table},
-    state::{Directory, events::Time},
+    state::{Directory, JournalStamp, Record, events::Time},
     stats::{
         self, AgentView, Containers, Growth, SortKey, Stats, collect, matches, order, rates, round_trips,
     },
@@ -51,6 +49,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Choice<'a> {
     sort: SortKey,
     pair: &'a str,
+    /// Whether the round-trip times of these pairs are read.
+    rtt: bool,
     json: bool,
 }
 
@@ -71,26 +71,27 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     }
     let (lab, _) = labs::named(lab.lab.as_deref())?;
     labs::enter(&lab, Intent::Read)?;
-    let mut source = Source::of(&lab, rtt.then_some(pair));
+    let mut source = Source::of(&lab);
+    let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, rtt: *rtt, json };
     let period = interval.or(watch.map(|time| time.unwrap_or(SECOND)));
     if let Some(period) = period {
         if interval.is_none() && Screen::is_possible() {
-            return watch::run(Source::of(&lab, None), period, sort.unwrap_or(SortKey::Traffic), pair, *rtt);
+            return watch::run(source, period, sort.unwrap_or(SortKey::Traffic), pair, *rtt);
         }
-        let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
         return runtime()?.block_on(follow(source, period, &choice));
     }
-    let choice = Choice { sort: sort.unwrap_or(SortKey::File), pair, json };
-    let (before, then) = (source.account()?, source.read_at);
+    let (mut before, topology) = source.account()?;
+    let then = source.read_at;
     if !pair.is_empty() && !before.pairs.iter().any(|one| matches(one, pair)) {
         return Err(Failure::request(format!("no pair of lab `{lab}` matches `{pair}`"))
             .hint("it is looked for in names of pairs, ports and bridges, and in states"));
     }
     let text = if json {
+        choice.add_round_trips(&mut before, &topology)?;
         choice.text(before, &Growth::new())
     } else {
         thread::sleep(MOMENT);
-        let account = source.account()?;
+        let account = source.account_for(&choice)?;
         let growth = rates(&before, &account, source.read_at.duration_since(then));
         choice.text(account, &growth)
     };
@@ -112,22 +113,16 @@ const NAMES_KEPT: Duration = Duration::from_secs(5);
 /// Reads the accounts of a lab. The record is read again only if its file has changed.
 pub(super) struct Source {
     lab: LabName,
-    record: Option<(Stamp, Arc<Topology>)>,
+    record: Option<(JournalStamp, Arc<Topology>)>,
     /// The names of containers, and when the engines were asked.
     names: Option<(Instant, Containers)>,
     /// When the counters of the last account were read.
     read_at: Instant,
-    /// The text in the pairs whose round-trip times are read, if any are.
-    rtt: Option<String>,
 }
 
-/// What changes with a file: device, inode, length, and time of change in seconds and nanoseconds.
-type Stamp = (u64, u64, u64, i64, i64);
-
 impl Source {
-    fn of(lab: &LabName, rtt: Option<&str>) -> Self {
-        let rtt = rtt.map(str::to_owned);
-        Self { lab: lab.clone(), record: None, names: None, read_at: Instant::now(), rtt }
+    fn of(lab: &LabName) -> Self {
+        Self { lab: lab.clone(), record: None, names: None, read_at: Instant::now() }
     }
 
     /// The lab.
@@ -140,14 +135,16 @@ impl Source {
         self.read_at
     }
 
-    /// The account of the lab, which must be up.
-    pub(super) fn account(&mut self) -> Result<Stats, Failure> {
-        self.account_and_topology().map(|(stats, _)| stats)
+    /// The account of the lab with what this choice has printed of it.
+    fn account_for(&mut self, choice: &Choice<'_>) -> Result<Stats, Failure> {
+        let (mut account, topology) = self.account()?;
+        choice.add_round_trips(&mut account, &topology)?;
+        Ok(account)
     }
 
-    /// The account and the topology that it is of. The agent is queried, and the inner ends that it knows are read, while
+    /// The account of the lab, which must be up, and the topology that it is of. The agent is queried, and the inner ends that it knows are read, while
     /// the record is read: all three take long in a large lab.
-    pub(super) fn account_and_topology(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
+    pub(super) fn account(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
         let lab = self.lab.clone();
         let (view, topology) = thread::scope(|scope| {
             let view = scope.spawn(|| AgentView::with_inner_ends(&lab));
@@ -155,19 +152,8 @@ impl Source {
             (view.join().unwrap_or_else(|panic| resume_unwind(panic)), topology)
         });
         let topology = topology?;
-        let mut account = collect(&topology, view?, Some(self.names(&topology)?))?;
+        let account = collect(&topology, view?, Some(self.names(&topology)?))?;
         self.read_at = Instant::now();
-        if let Some(text) = &self.rtt {
-            let wanted: BTreeSet<&str> = account
-                .pairs
-                .iter()
-                .filter(|pair| matches(pair, text))
-                .map(|pair| pair.name.as_str())
-                .collect();
-            let pairs: Vec<_> =
-                topology.pairs.iter().filter(|pair| wanted.contains(pair.name().as_str())).collect();
-            account.add_round_trips(round_trips(&topology, &pairs)?);
-        }
         Ok((account, topology))
     }
 
@@ -187,9 +173,7 @@ impl Source {
 
     fn topology(&mut self) -> Result<Arc<Topology>, Failure> {
         // Read before the file, so that a later change is noticed.
-        let stamp = fs::metadata(Directory::of(&self.lab).journal())
-            .ok()
-            .map(|file| (file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()));
+        let stamp = Record::stamp(&Directory::of(&self.lab));
         if let (Some(stamp), Some((former, topology))) = (stamp, &self.record)
             && stamp == *former
         {
@@ -201,15 +185,35 @@ impl Source {
     }
 }
 
+/// Reads the round-trip times of the pairs with these names.
+pub(super) fn add_round_trips(
+    account: &mut Stats,
+    topology: &Topology,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<(), Failure> {
+    let pairs: Vec<_> = topology.pairs.iter().filter(|pair| is_wanted(&pair.name())).collect();
+    account.add_round_trips(round_trips(topology, &pairs)?);
+    Ok(())
+}
+
 impl Choice<'_> {
+    /// Reads the round-trip times of the pairs that are printed, if they are wanted.
+    fn add_round_trips(&self, account: &mut Stats, topology: &Topology) -> Result<(), Failure> {
+        if self.rtt {
+            let printed = account.pairs.iter().filter(|pair| matches(pair, self.pair));
+            let names: BTreeSet<String> = printed.map(|pair| pair.name.clone()).collect();
+            add_round_trips(account, topology, |name| names.contains(name))?;
+        }
+        Ok(())
+    }
+
     /// An account as text or JSON.
-    fn text(&self, mut account: Stats, growth: &Growth) -> io::Result<Vec<u8>> {
-        let order = order(&account.pairs, growth, self.sort, |pair| matches(pair, self.pair));
+    fn text(&self, account: Stats, growth: &Growth) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         if self.json {
-            account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
-            output::json(&Timed { time: Time::now(), stats: &account }, &mut text)?;
+            output::json(&Timed { time: Time::now(), stats: &self.chosen(account) }, &mut text)?;
         } else {
+            let order = self.order(&account, growth);
             let growth = (!growth.is_empty()).then_some(growth);
             output::stats(Table { stats: &account, growth, order: &order }, &mut text)?;
         }
@@ -217,12 +221,22 @@ impl Choice<'_> {
     }
 
     /// An account as a line of JSON.
-    fn line(&self, mut account: Stats) -> io::Result<Vec<u8>> {
-        let order = order(&account.pairs, &Growth::new(), self.sort, |pair| matches(pair, self.pair));
-        account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
+    fn line(&self, account: Stats) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        output::json_line(&Timed { time: Time::now(), stats: &account }, &mut text)?;
+        output::json_line(&Timed { time: Time::now(), stats: &self.chosen(account) }, &mut text)?;
         Ok(text)
+    }
+
+    /// The pairs that are printed, in order, as indices into the account.
+    fn order(&self, account: &Stats, growth: &Growth) -> Vec<usize> {
+        order(&account.pairs, growth, self.sort, |pair| matches(pair, self.pair))
+    }
+
+    /// The account with these pairs alone, for JSON, which has no rates.
+    fn chosen(&self, mut account: Stats) -> Stats {
+        let order = self.order(&account, &Growth::new());
+        account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
+        account
     }
 }
 
@@ -243,7 +257,7 @@ async fn follow(mut source: Source, period: Duration, choice: &Choice<'_>) -> Re
             () = interrupt.as_mut() => return Ok(Exit::Done),
             _ = tick.tick() => {}
         }
-        let account = source.account()?;
+        let account = source.account_for(choice)?;
         let text = if choice.json {
             choice.line(account)
         } else {

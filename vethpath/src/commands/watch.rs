@@ -16,13 +16,17 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Exit, Failure, failure::runtime, stats::Source};
+use super::{
+    Exit, Failure,
+    failure::runtime,
+    stats::{Source, add_round_trips},
+};
 use crate::{
     apply,
     kernel::process::interrupted,
     state::{Directory, events::Follower, test_hooks},
     stats::{self, SortKey},
-    topology::{LabName, Pair, Topology},
+    topology::{LabName, Topology},
     watch::{App, Facts, Flow, Look, Options, Sample, Screen, facts},
 };
 
@@ -178,12 +182,11 @@ struct Sampler {
 
 impl Sampler {
     fn sample(&mut self, request: &Request) -> Result<Sample, Failure> {
-        let (mut stats, topology) = self.source.account_and_topology()?;
+        let (mut stats, topology) = self.source.account()?;
         let at = self.source.read_at();
         if !request.round_trips.is_empty() {
-            let is_wanted = |pair: &&Pair| request.round_trips.contains(&pair.name());
-            let pairs: Vec<_> = topology.pairs.iter().filter(is_wanted).collect();
-            stats.add_round_trips(stats::round_trips(&topology, &pairs)?);
+            let is_wanted = |name: &str| request.round_trips.iter().any(|wanted| wanted == name);
+            add_round_trips(&mut stats, &topology, is_wanted)?;
         }
         let flows = if request.matrix { Some(stats::matrix(&topology)?) } else { None };
         let facts = match &self.facts {

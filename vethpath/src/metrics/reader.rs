@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     net::TcpListener,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::fd::OwnedFd,
     pin::pin,
     process::Stdio,
     sync::Arc,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     agent::NotArmed,
     kernel::{home::Intent, privileges, process},
-    state::{self, Directory, MetricsLock, Record},
+    state::{self, Directory, JournalStamp, MetricsLock, Record},
     stats::{AgentView, Stats, collect},
     topology::{Datapath, LabName},
 };
@@ -132,14 +132,11 @@ async fn answer(mut server: UnixStream, mut reader: Reader) -> io::Result<()> {
     }
 }
 
-/// Identifies the contents of a journal: device, inode, length and time of change.
-type Version = (u64, u64, u64, i64, i64);
-
 /// Reads labs. Keeps their records, and what was exposed before.
 #[derive(Debug)]
 pub struct Reader {
     scope: Scope,
-    records: BTreeMap<LabName, (Version, Arc<Record>)>,
+    records: BTreeMap<LabName, (JournalStamp, Arc<Record>)>,
     before: BTreeMap<LabName, BTreeMap<String, Figures>>,
 }
 
@@ -187,17 +184,15 @@ impl Reader {
     /// The record of a lab, which is parsed only where the journal has changed. `None` if the lab is not up.
     fn record(&mut self, lab: &LabName) -> state::Result<Option<Arc<Record>>> {
         let directory = Directory::of(lab);
-        let version = fs::metadata(directory.journal())
-            .ok()
-            .map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()));
-        if let (Some((known, record)), Some(version)) = (self.records.get(lab), version)
-            && *known == version
+        let stamp = Record::stamp(&directory);
+        if let (Some((known, record)), Some(stamp)) = (self.records.get(lab), stamp)
+            && *known == stamp
         {
             return Ok(Some(Arc::clone(record)));
         }
         let Some(record) = Record::of_lab(&directory)?.map(Arc::new) else { return Ok(None) };
-        if let Some(version) = version {
-            let _ = self.records.insert(lab.clone(), (version, Arc::clone(&record)));
+        if let Some(stamp) = stamp {
+            let _ = self.records.insert(lab.clone(), (stamp, Arc::clone(&record)));
         }
         Ok(Some(record))
     }

@@ -21,7 +21,7 @@ pub use guests::{Before, Befores};
 pub use journal::{Journal, Saved};
 pub use lock::{AdoptionLock, AgentLock, LabLock, Measuring, MetricsLock, Serving};
 pub use occupants::Occupants;
-pub use record::{AdoptedAt, History, Record};
+pub use record::{AdoptedAt, History, JournalStamp, Record};
 pub use unseen::Unseen;
 
 use thiserror::Error;

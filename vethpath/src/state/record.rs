@@ -1,8 +1,9 @@
 //! The record of a lab, and its former topologies: the lines of the journal that describe the lab.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, ErrorKind, Read, Write},
+    os::unix::fs::MetadataExt,
 };
 
 use nix::unistd::Pid;
@@ -62,7 +63,18 @@ pub struct History {
     pub former: Vec<Topology>,
 }
 
+/// What changes with the contents of a journal: device, inode, length, and time of change in seconds and nanoseconds.
+pub type JournalStamp = (u64, u64, u64, i64, i64);
+
 impl Record {
+    /// The stamp of a lab's journal, `None` if it cannot be read. Taken before the record is read, it shows later whether
+    /// that is still the lab's record.
+    #[must_use]
+    pub fn stamp(directory: &Directory) -> Option<JournalStamp> {
+        let file = fs::metadata(directory.journal()).ok()?;
+        Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
+    }
+
     /// The record of a new lab in the calling thread's namespaces.
     ///
     /// # Errors
