@@ -8,14 +8,21 @@ use crate::{
     harness::{Host, SLACK, TIMEOUT, wait_until},
 };
 
-/// Frames that the host behind `veth1` has sent, by the kernel and by `stats`.
+/// Frames that the host behind `veth1` has sent, by the kernel and by `stats`, of one moment: it sends nothing
+/// between the reads.
 fn sent(host: &Host) -> (u64, u64) {
-    let kernel = host.json("ip -n c1 -s -j link show eth0");
-    let stats = host.vethpath("stats accelerate-docker0 --json").ok().json();
-    let pairs = stats["pairs"].as_array().expect("a list");
-    let one = pairs.iter().find(|pair| pair["name"] == "docker0/veth1").expect("it is there");
     let packets = |value: &Value| value["packets"].as_u64().expect("a number");
-    (packets(&kernel[0]["stats64"]["tx"]), packets(&one["tx"]))
+    let kernel = || packets(&host.json("ip -n c1 -s -j link show eth0")[0]["stats64"]["tx"]);
+    wait_until(SLACK, || {
+        let before = kernel();
+        let stats = host.vethpath("stats accelerate-docker0 --json").ok().json();
+        let pairs = stats["pairs"].as_array().expect("a list");
+        let one = pairs.iter().find(|pair| pair["name"] == "docker0/veth1").expect("it is there");
+        match kernel() {
+            after if after == before => Ok((after, packets(&one["tx"]))),
+            after => Err(format!("it sends: {before} and then {after} packets")),
+        }
+    })
 }
 
 #[test]
