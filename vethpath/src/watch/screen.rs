@@ -7,7 +7,7 @@ use std::{
     os::fd::AsFd,
     panic,
     sync::{
-        Mutex, MutexGuard, Once, PoisonError,
+        Mutex, Once, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -30,12 +30,13 @@ const FRAME: usize = 64 << 10;
 /// Whether the view's own screen is shown.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Held while a frame is drawn, so that none is drawn on the former screen after a panic of another thread.
-static FRAMES: Mutex<()> = Mutex::new(());
+/// Held by the thread that writes to the terminal: a panic of another thread restores the former screen between two
+/// frames, and not in the middle of what sets the view's own screen up.
+static WRITER: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Whether this thread draws a frame.
-    static DRAWS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is the writer.
+    static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The terminal while the view is shown. Dropping it restores the terminal, and so does a panic.
@@ -60,9 +61,7 @@ impl Screen {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                let between_frames = (!DRAWS.get()).then(frames);
                 close();
-                drop(between_frames);
                 before(info);
             }));
         });
@@ -74,14 +73,12 @@ impl Screen {
     /// # Errors
     /// The terminal cannot be written.
     pub fn draw(&mut self, app: &mut App) -> io::Result<()> {
-        let _frame = frames();
-        if !IS_OPEN.load(SeqCst) {
-            return Ok(());
-        }
-        DRAWS.set(true);
-        let drawn = self.terminal.draw(|frame| app.draw(frame)).map(|_| ());
-        DRAWS.set(false);
-        drawn
+        as_writer(|| {
+            if !IS_OPEN.load(SeqCst) {
+                return Ok(());
+            }
+            self.terminal.draw(|frame| app.draw(frame)).map(|_| ())
+        })
     }
 
     /// Restores the terminal and stops this process. Returns when it is continued, with the view's own screen.
@@ -128,9 +125,11 @@ impl Look {
 }
 
 fn set_up() -> io::Result<Terminal<CrosstermBackend<BufWriter<File>>>> {
-    terminal::enable_raw_mode()?;
-    IS_OPEN.store(true, SeqCst);
-    prepare().inspect_err(|_| close())
+    as_writer(|| {
+        terminal::enable_raw_mode()?;
+        IS_OPEN.store(true, SeqCst);
+        prepare().inspect_err(|_| close())
+    })
 }
 
 fn prepare() -> io::Result<Terminal<CrosstermBackend<BufWriter<File>>>> {
@@ -143,9 +142,25 @@ fn prepare() -> io::Result<Terminal<CrosstermBackend<BufWriter<File>>>> {
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(FRAME, output)))
 }
 
-/// Waits until no frame is being drawn. A panic while one was is of no matter here.
-fn frames() -> MutexGuard<'static, ()> {
-    FRAMES.lock().unwrap_or_else(PoisonError::into_inner)
+/// Writes to the terminal while no other thread does. A panic in the middle of that may restore the former screen.
+fn as_writer<T>(write: impl FnOnce() -> T) -> T {
+    /// Also after a panic.
+    struct Reset;
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            WRITES.set(false);
+        }
+    }
+
+    if WRITES.get() {
+        return write();
+    }
+    // A panic of a former writer is of no matter here.
+    let _writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
+    WRITES.set(true);
+    let _reset = Reset;
+    write()
 }
 
 /// Standard output by a descriptor of its own: any thread may panic while another one has locked [`io::stdout`].
@@ -155,13 +170,15 @@ fn output() -> io::Result<File> {
 
 /// Restores the terminal, once.
 fn close() {
-    if !IS_OPEN.swap(false, SeqCst) {
-        return;
-    }
-    // There is nobody to report an error to: the terminal may be gone.
-    let _ = output().and_then(|mut output| {
-        execute!(output, LeaveAlternateScreen, cursor::Show)?;
-        output.flush()
+    as_writer(|| {
+        if !IS_OPEN.swap(false, SeqCst) {
+            return;
+        }
+        // There is nobody to report an error to: the terminal may be gone.
+        let _ = output().and_then(|mut output| {
+            execute!(output, LeaveAlternateScreen, cursor::Show)?;
+            output.flush()
+        });
+        let _ = terminal::disable_raw_mode();
     });
-    let _ = terminal::disable_raw_mode();
 }
