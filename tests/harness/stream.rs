@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
@@ -58,8 +58,11 @@ pub(crate) fn received(report: &Value) -> u64 {
 
 const PORT: u16 = 7007;
 
-/// How long a receiver waits after the last datagram.
+/// How long nothing arrives before a receiver looks whether the stream has ended.
 const SILENCE: Duration = Duration::from_millis(500);
+
+/// How late a datagram may be on a busy machine.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The result of one direction of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,20 +73,28 @@ pub(crate) struct StreamReport {
     pub(crate) duplicated: u64,
     /// Datagrams that arrived after a later one.
     pub(crate) reordered: u64,
+    /// The number of the first datagram that never arrived.
+    pub(crate) first_lost: Option<u64>,
 }
 
 impl StreamReport {
     /// Datagrams that never arrived.
     pub(crate) fn lost(&self) -> u64 {
-        self.sent + self.duplicated - self.received
+        self.sent - arrived(self)
     }
 }
 
 /// A running stream. It ends when this is dropped.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
-    silence: Arc<AtomicBool>,
-    directions: Vec<(JoinHandle<u64>, JoinHandle<StreamReport>)>,
+    directions: Vec<Direction>,
+}
+
+struct Direction {
+    sender: JoinHandle<u64>,
+    receiver: JoinHandle<StreamReport>,
+    /// How many datagrams were sent in all, once that is known.
+    sent: Arc<OnceLock<u64>>,
 }
 
 impl Stream {
@@ -91,7 +102,7 @@ impl Stream {
     /// `(namespace, address)`.
     #[track_caller]
     pub(crate) fn start(lab: &Lab<'_>, a: (&str, &str), b: (&str, &str), pace: Duration) -> Self {
-        let mut stream = Self { stop: Arc::default(), silence: Arc::default(), directions: Vec::new() };
+        let mut stream = Self { stop: Arc::default(), directions: Vec::new() };
         let sockets = [a, b].map(|(namespace, address)| {
             let address: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), PORT).into();
             // The kernel releases the port of an earlier socket asynchronously.
@@ -105,9 +116,11 @@ impl Stream {
         let copy = |socket: &UdpSocket| socket.try_clone().expect("a descriptor");
         for (from, to, at) in [(a, b, at_b), (b, a, at_a)] {
             let (from, to) = (copy(from), copy(to));
-            let (stop, silence, at) = (stream.stop.clone(), stream.silence.clone(), *at);
+            let (stop, at, sent) = (stream.stop.clone(), *at, Arc::<OnceLock<u64>>::default());
             let sender = thread::spawn(move || send(&from, at, pace, &stop));
-            stream.directions.push((sender, thread::spawn(move || receive(&to, &silence))));
+            let known = sent.clone();
+            let receiver = thread::spawn(move || receive(&to, &known));
+            stream.directions.push(Direction { sender, receiver, sent });
         }
         stream
     }
@@ -115,18 +128,23 @@ impl Stream {
     /// Ends the stream and returns the results of both directions.
     pub(crate) fn end(mut self) -> [StreamReport; 2] {
         self.stop.store(true, SeqCst);
-        let (senders, receivers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.directions).into_iter().unzip();
-        let sent: Vec<u64> = senders.into_iter().map(|thread| thread.join().expect("it sends")).collect();
-        self.silence.store(true, SeqCst);
-        let mut directions = receivers.into_iter().map(|thread| thread.join().expect("it receives"));
-        [0, 1].map(|n| StreamReport { sent: sent[n], ..directions.next().expect("two directions") })
+        let reports = std::mem::take(&mut self.directions).into_iter().map(|direction| {
+            let sent = direction.sender.join().expect("it sends");
+            direction.sent.set(sent).expect("it is set once");
+            direction.receiver.join().expect("it receives")
+        });
+        let reports: Vec<_> = reports.collect();
+        reports.try_into().expect("two directions")
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
-        self.silence.store(true, SeqCst);
+        // Receivers wait for nothing more.
+        for direction in &self.directions {
+            let _ = direction.sent.set(0);
+        }
     }
 }
 
@@ -152,13 +170,14 @@ fn send(socket: &UdpSocket, to: SocketAddr, pace: Duration, stop: &AtomicBool) -
     number
 }
 
-/// Receives until stopped and nothing more arrives.
-fn receive(socket: &UdpSocket, silence: &AtomicBool) -> StreamReport {
+/// Receives until all that was sent has arrived, or nothing more arrives although the stream has ended.
+fn receive(socket: &UdpSocket, sent: &OnceLock<u64>) -> StreamReport {
     let (mut report, mut seen, mut highest) = (StreamReport::default(), Vec::new(), None);
     let mut bytes = [0; 8];
+    let mut ended = None;
     loop {
         // Read before the wait: if it is set, the whole wait came after it.
-        let silent = silence.load(SeqCst);
+        let sent = sent.get().copied();
         match socket.recv(&mut bytes) {
             Ok(_) => {
                 let number = usize::try_from(u64::from_be_bytes(bytes)).expect("it is counted from 0");
@@ -168,9 +187,23 @@ fn receive(socket: &UdpSocket, silence: &AtomicBool) -> StreamReport {
                 report.reordered += u64::from(highest > Some(number));
                 highest = highest.max(Some(number));
             }
-            Err(error) if silent && error.kind() == io::ErrorKind::WouldBlock => return report,
-            // Errors from refused datagrams, and timeouts.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let Some(sent) = sent else { continue };
+                if arrived(&report) < sent && ended.get_or_insert_with(Instant::now).elapsed() < LATE {
+                    continue;
+                }
+                let number = usize::try_from(sent).expect("it was counted");
+                seen.resize(seen.len().max(number), false);
+                let first_lost = seen.iter().position(|seen| !seen).map(|number| number as u64);
+                return StreamReport { sent, first_lost, ..report };
+            }
+            // A datagram of ours was refused.
             Err(_) => {}
         }
     }
+}
+
+/// Datagrams that arrived at least once.
+fn arrived(report: &StreamReport) -> u64 {
+    report.received - report.duplicated
 }
