@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::{address, chain, host_on, hosts, lab_file, up};
-use crate::harness::{Host, in_parallel, sized};
+use crate::harness::{Host, in_parallel, seed, sized};
 
 /// Hosts of the lab that is killed at each step. A lab of four has each kind of step and each transition from one to
 /// the next.
@@ -61,14 +61,18 @@ fn followups(line: usize) -> Vec<Followup> {
 /// Lines that are tested in parallel, each on its own host: most of the time is spent waiting for the kernel.
 const LANES: usize = 3;
 
-/// Calls `work` for each line from `first` on, until it returns that nothing was killed. Returns that line.
+/// Calls `work` for each line from `first` on, until it returns that nothing was killed. Returns that line. The full
+/// suite takes every second line: which of the two depends on the commit. The long suite takes all.
 #[track_caller]
 fn at_each_line(first: usize, work: impl Fn(&Host, usize) -> bool + Sync) -> usize {
-    let (next, end) = (AtomicUsize::new(first), AtomicUsize::new(usize::MAX));
+    let stride = sized(2, 1);
+    let offset = usize::try_from(seed(0) % stride).expect("it is less than the stride");
+    let stride = usize::try_from(stride).expect("it is small");
+    let (next, end) = (AtomicUsize::new(first + offset), AtomicUsize::new(usize::MAX));
     let lane = |_| {
         let host = Host::new();
         loop {
-            let line = next.fetch_add(1, SeqCst);
+            let line = next.fetch_add(stride, SeqCst);
             if line > end.load(SeqCst) {
                 return host.finish();
             }
