@@ -7,29 +7,22 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 
 use std::{
-    env,
-    fmt::Write as _,
-    fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, ExitCode, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::ExitCode,
+    time::Duration,
 };
 
+use hosts::{VETHPATH, address, timed};
 use vethpath::kernel::Netns;
 
+#[path = "frames/hosts.rs"]
+mod hosts;
 #[path = "frames/private.rs"]
 mod private;
-
-const VETHPATH: &str = env!("CARGO_BIN_EXE_vethpath");
 
 /// Runs of each command, and of those that ask each namespace.
 const RUNS: usize = 41;
 const FEWER: usize = 9;
-
-/// A bridge notifies the state of each port again when its forward delay of 15 s expires
-/// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c). The agent is not idle before.
-const FORWARD_DELAY: Duration = Duration::from_secs(20);
 
 const IP: &[&str] = &["ip", "-s", "-j", "link", "show"];
 const STATS: &[&str] = &[VETHPATH, "stats", "readers", "--json"];
@@ -39,12 +32,9 @@ fn main() -> ExitCode {
     if !private::is_inside() {
         return private::start();
     }
-    let hosts = env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1000);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("readers.toml");
-    fs::write(&file, topology(hosts)).unwrap();
-    let _ = timed(&[VETHPATH, "up", file.to_str().unwrap()]);
-    thread::sleep(FORWARD_DELAY);
+    let hosts = hosts::numbers(&[1000])[0];
+    let _ = hosts::up("readers", "", hosts);
+    hosts::settle();
 
     println!("| of {hosts} pairs | least | median | to `ip` by the median |");
     println!("|---|---|---|---|");
@@ -91,15 +81,6 @@ fn in_turns<const N: usize>(commands: [&[&str]; N], runs: usize) -> [Times; N] {
     })
 }
 
-fn timed(command: &[&str]) -> Duration {
-    let began = Instant::now();
-    let mut run = Command::new(command[0]);
-    let done = run.args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::piped()).output();
-    let (done, took) = (done.unwrap(), began.elapsed());
-    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-    took
-}
-
 /// Connections from each host to the first one.
 fn connect(hosts: usize) -> Vec<TcpStream> {
     let inside = |number: usize| {
@@ -113,22 +94,4 @@ fn connect(hosts: usize) -> Vec<TcpStream> {
         [client, listener.accept().unwrap().0]
     });
     both.collect()
-}
-
-fn address(number: usize) -> String {
-    format!("10.77.{}.{}", 1 + number / 200, 1 + number % 200)
-}
-
-fn topology(hosts: usize) -> String {
-    let mut text = "name = \"readers\"\n[bridge.br0]\naddresses = [\"10.77.0.1/16\"]\n".to_owned();
-    for number in 0..hosts {
-        writeln!(
-            text,
-            "[namespace.h{number}]\ngateway = \"10.77.0.1\"\n[namespace.h{number}.interface.eth0]\n\
-             link = \"br0\"\naddresses = [\"{}/16\"]",
-            address(number)
-        )
-        .unwrap();
-    }
-    text
 }
