@@ -89,6 +89,19 @@ pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> Result<Vec<(
 pub fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cpus: usize,
+    take: impl FnMut(K, &[V]),
+) -> Result<(), MapError> {
+    lookup_first(map, cpus, usize::MAX, take)
+}
+
+/// The same for the first `most` elements: of an array, those with the lowest indices.
+///
+/// # Errors
+/// As [`lookup_batch`].
+pub fn lookup_first<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    cpus: usize,
+    most: usize,
     mut take: impl FnMut(K, &[V]),
 ) -> Result<(), MapError> {
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
@@ -96,8 +109,9 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
     // Position of the kernel in the map: the number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
-    let mut is_first = true;
+    let (mut is_first, mut left) = (true, most);
     loop {
+        room = room.min(left);
         keys.clear();
         keys.reserve(room);
         values.clear();
@@ -132,7 +146,8 @@ pub fn lookup_batch<K: Pod, V: Pod>(
             values.set_len(count * cpus);
         }
         keys.iter().zip(values.chunks(cpus)).for_each(|(key, values)| take(*key, values));
-        if is_last {
+        left -= count;
+        if is_last || left == 0 {
             return Ok(());
         }
         (from, is_first) = (to, false);

@@ -181,26 +181,33 @@ impl Counters {
         Ok(slow.iter().fold(0, |frames, count| frames.wrapping_add(count.frames)))
     }
 
-    /// As [`Counters::of`], for many pairs, in their order.
+    /// As [`Counters::of`], for many pairs, in their order. None may be twice among them.
     ///
     /// # Errors
     /// As [`Counters::of`].
     pub fn of_all(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<PairCounters>> {
-        let room = self.sets.iter().map(|set| set.pairs.len()).max().unwrap_or_default();
-        let mut sums = vec![PairCounters::default(); room as usize];
+        let pairs: Vec<u32> = pairs.collect();
+        let room = pairs.iter().max().map_or(0, |most| *most as usize + 1);
+        // Each pair's position in the result.
+        let mut positions = vec![None; room];
+        for (position, pair) in pairs.iter().enumerate() {
+            positions[*pair as usize] = Some(position);
+        }
+        let mut sums: Vec<_> =
+            pairs.iter().map(|pair| with_matrix(PairCounters::default(), *pair, matrix)).collect();
         for set in &self.sets {
             let add = |pair: u32, per_cpu: &[PairCounters]| {
-                if let Some(sum) = sums.get_mut(pair as usize) {
+                let position = positions.get(pair as usize).copied().flatten();
+                if let Some(sum) = position.and_then(|position: usize| sums.get_mut(position)) {
                     *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
                 }
             };
-            if bpf::lookup_batch(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
+            if bpf::lookup_first(set.pairs.map().fd().as_fd(), self.cpus, room, add).is_err() {
                 // Before Linux 5.13, per-CPU arrays have no batch lookup.
-                return pairs.map(|pair| self.of(pair, matrix)).collect();
+                return pairs.into_iter().map(|pair| self.of(pair, matrix)).collect();
             }
         }
-        let of = |pair| with_matrix(sums.get(pair as usize).copied().unwrap_or_default(), pair, matrix);
-        Ok(pairs.map(of).collect())
+        Ok(sums)
     }
 
     /// Resets the counters of unused pair numbers, since new pairs will get them.
