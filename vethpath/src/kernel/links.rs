@@ -107,6 +107,26 @@ pub struct LinkFacts {
     pub received: (u64, u64),
 }
 
+/// The counters of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// Its index in its namespace.
+    pub ifindex: u32,
+    /// Frames sent, bytes sent.
+    pub sent: (u64, u64),
+    /// Frames received, bytes received.
+    pub received: (u64, u64),
+    /// Sent frames that were dropped since the other end had no room.
+    pub refused: u64,
+}
+
+impl From<&LinkFacts> for LinkCounters {
+    fn from(link: &LinkFacts) -> Self {
+        let LinkFacts { ifindex, sent, received, refused, .. } = *link;
+        Self { ifindex, sent, received, refused }
+    }
+}
+
 impl LinkFacts {
     /// Parses a message of the kernel.
     pub(crate) fn parse(message: LinkMessage) -> Self {
@@ -347,6 +367,15 @@ pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, N
         }
     }
     Ok(link)
+}
+
+/// Whether the message of one link has the counters of its device.
+pub(super) fn has_counters(payload: &[u8]) -> bool {
+    // `struct ifinfomsg`, and an attribute of linux/if_link.h.
+    const HEADER: usize = 16;
+    const STATS64: u16 = 23;
+    let mut attributes = NlasIterator::new(payload.get(HEADER..).unwrap_or_default());
+    attributes.any(|attribute| attribute.is_ok_and(|attribute| attribute.kind() == STATS64))
 }
 
 /// Asks the kernel to skip the counters of a link, which take longest to sum up.

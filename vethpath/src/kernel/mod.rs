@@ -52,12 +52,12 @@ pub use error::{Error, Result};
 pub use fdb::FdbEntry;
 pub use ip::{FormerRoute, NeighbourTable, RouteFacts, neighbour_tables};
 pub use link_batch::{LinkChange, NewVeth, VethEnd};
-pub use links::{GsoLimits, LinkFacts, PortAttribute, RawLink, XdpMode};
+pub use links::{GsoLimits, LinkCounters, LinkFacts, PortAttribute, RawLink, XdpMode};
 pub use netlink::{
     NetlinkError, generic,
     sockets::{Source, blocking},
 };
 pub use netns::{Netns, NetnsId};
-pub use route_socket::RouteSocket;
+pub use route_socket::{LinkAt, RouteSocket};
 pub use rtnl::Rtnl;
 pub use traffic::{FilterFacts, QdiscFacts};

@@ -29,6 +29,9 @@ const MOST_RECORD: u64 = 64 << 20;
 /// The size limit of a journal in bytes: room for the steps of many thousand runs.
 pub(super) const MOST_BYTES: u64 = 256 << 20;
 
+/// The bytes of a journal that are read at once. The record of a lab of 1,000 pairs has 350 kB.
+const AT_ONCE: usize = 64 << 10;
+
 /// The description of a lab. Every name in the kernel follows from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -284,7 +287,7 @@ impl History {
 fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
     let path = directory.journal();
     let Some(file) = open_journal(directory)? else { return Ok(Vec::new()) };
-    let mut reader = BufReader::new(file.take(MOST_BYTES));
+    let mut reader = BufReader::with_capacity(AT_ONCE, file.take(MOST_BYTES));
     let mut records = Vec::new();
     for number in 1.. {
         let mut line = Vec::new();

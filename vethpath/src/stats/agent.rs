@@ -1,21 +1,21 @@
 //! The status of a lab's agent, and the states of pairs and trunks that it reports.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     time::Duration,
 };
 
 use serde::{Serialize, Serializer};
 
-use super::ends;
+use super::ends::{self, Inner};
 use crate::{
     agent::{
         NotArmed,
         status::{self, Ends},
     },
     datapath::{Maps, Pins},
-    kernel::{self, LinkFacts, clock::Clock},
+    kernel::{self, clock::Clock},
     state::Directory,
     topology::{Datapath, LabName, Pair, Trunk},
 };
@@ -104,7 +104,7 @@ pub struct AgentView {
     /// Its reply, or why there is none.
     reply: Result<Reply, &'static str>,
     /// The inner ends with their counters, by pair, if they have been read: see [`ends::known`].
-    inner: Option<HashMap<String, LinkFacts>>,
+    inner: Option<Inner>,
 }
 
 impl AgentView {
@@ -145,14 +145,9 @@ impl AgentView {
         Ok(view)
     }
 
-    /// The same without the inner ends: they are read again.
-    pub(super) fn without_inner_ends(self) -> Self {
-        Self { inner: None, ..self }
-    }
-
-    /// The inner ends with their counters, by pair, if they have been read.
-    pub(super) fn inner(&self) -> Option<&HashMap<String, LinkFacts>> {
-        self.inner.as_ref()
+    /// Takes the inner ends with their counters, if they have been read. If they are needed again, they are read again.
+    pub(super) fn take_inner(&mut self) -> Option<Inner> {
+        self.inner.take()
     }
 
     /// The ends of all pairs as the agent last saw them, by pair.
@@ -163,11 +158,16 @@ impl AgentView {
     /// A pair's state on the fast path.
     #[must_use]
     pub fn state(&self, pair: &Pair) -> State {
+        self.state_of(pair, &pair.name())
+    }
+
+    /// The same of a pair whose name is at hand.
+    pub(super) fn state_of(&self, pair: &Pair, name: &str) -> State {
         if pair.datapath == Datapath::Bridge {
             // With or without an agent.
             return State::NotArmed(NotArmed::NotWanted.to_string());
         }
-        self.look_up(&pair.name(), |reply| &reply.pairs, "the agent does not know the pair")
+        self.look_up(name, |reply| &reply.pairs, "the agent does not know the pair")
     }
 
     /// A trunk's state on the fast path.
@@ -195,11 +195,11 @@ impl AgentView {
         self.reply.as_ref().map(|reply| reply.words.clone()).unwrap_or_default()
     }
 
-    /// The ends of a pair as the agent last saw them. `None` if the pair's bridge was in another namespace then:
+    /// The ends of a pair with this name as the agent last saw them. `None` if the pair's bridge was in another namespace then:
     /// during an update of the lab the agent still follows the former topology.
     #[must_use]
-    pub fn ends(&self, pair: &Pair) -> Option<&Ends> {
-        self.reply.as_ref().ok()?.ends.get(&pair.name()).filter(|ends| ends.place == pair.place)
+    pub fn ends(&self, pair: &Pair, name: &str) -> Option<&Ends> {
+        self.reply.as_ref().ok()?.ends.get(name).filter(|ends| ends.place == pair.place)
     }
 
     fn look_up(&self, name: &str, states: impl Fn(&Reply) -> &States, unknown: &str) -> State {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{Counters, Matrix, Pins},
-    kernel::{LinkFacts, Result, backlog, rcu},
+    kernel::{LinkCounters, Result, backlog, rcu},
     state::{Counts, Directory, Unseen},
     topology::{self, Datapath, IfName, Topology},
 };
@@ -24,18 +24,21 @@ const FORMER: &str = "former guests";
 const FORMER_PAIRS: &str = "former pairs";
 
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
-/// without maps, and without some ports or namespaces. `names` has those of containers, for what is behind guest ports;
+/// without maps, and without some ports or namespaces. `containers` has their names, for what is behind guest ports;
 /// without it, that is not looked for.
 ///
 /// # Errors
 /// The kernel refuses a request that root may make, or the pinned maps are of another version.
-pub fn collect(topology: &Topology, view: AgentView, names: Option<&Containers>) -> Result<Stats> {
+pub fn collect(topology: &Topology, mut view: AgentView, containers: Option<&Containers>) -> Result<Stats> {
     let pins = Pins::of(&topology.lab);
     let mut maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let locked = lock(topology, maps.as_mut())?;
     // Must be read before the programs' counters: see `account`.
-    let Counted { inner, ports, trunks } = counted(topology, &view)?;
-    let guests = guests(topology, &pins, names)?;
+    let names: Vec<String> = topology.pairs.iter().map(topology::Pair::name).collect();
+    let read_before = view.take_inner();
+    let were_read_before = read_before.is_some();
+    let Counted { inner, ports, trunks } = counted(topology, &names, &view, read_before)?;
+    let guests = guests(topology, &pins, containers)?;
     let directory = Directory::of(&topology.lab);
     let known = Unseen::read(&directory);
     let pairs = topology.pairs.iter().zip(&inner).map(|(pair, inner)| Counting {
@@ -56,23 +59,25 @@ pub fn collect(topology: &Topology, view: AgentView, names: Option<&Containers>)
     let left = left.filter(|number| !listed.contains(number));
     let left = left.map(|number| Counting { number, inner: None, is_xdp: false, known: (0, 0) });
     let counting: Vec<Counting<'_>> = pairs.chain(others).chain(left).collect();
-    let mut counters = vec![PairCounters::default(); counting.len()];
-    if let Some(maps) = &maps {
+    let mut counters = match &maps {
+        Some(maps) => programs(&counting, maps)?,
+        None => vec![PairCounters::default(); counting.len()],
+    };
+    if let Some(maps) = &maps
+        && has_more_unseen(&counting, &counters)
+    {
+        // The inner ends of guest ports are always read here.
+        let of_pairs = topology.pairs.len();
+        if were_read_before && has_more_unseen(&counting[..of_pairs], &counters[..of_pairs]) {
+            // Those ends may have been read before a pair was made again. They are read again with the lock held.
+            drop(locked);
+            return collect(topology, view, containers);
+        }
+        let are_taken = backlog::wait_until_taken();
+        rcu::grace_period();
         counters = programs(&counting, maps)?;
-        if has_more_unseen(&counting, &counters) {
-            // The inner ends of guest ports are always read here.
-            let of_pairs = topology.pairs.len();
-            if view.inner().is_some() && has_more_unseen(&counting[..of_pairs], &counters[..of_pairs]) {
-                // Those ends may have been read before a pair was made again. They are read again with the lock held.
-                drop(locked);
-                return collect(topology, view.without_inner_ends(), names);
-            }
-            let are_taken = backlog::wait_until_taken();
-            rcu::grace_period();
-            counters = programs(&counting, maps)?;
-            if are_taken {
-                keep_unseen(&directory, &counting[..topology.pairs.len()], &counters);
-            }
+        if are_taken {
+            keep_unseen(&directory, &counting[..topology.pairs.len()], &counters);
         }
     }
     let (of_pairs, others) = counters.split_at(topology.pairs.len());
@@ -90,14 +95,15 @@ pub fn collect(topology: &Topology, view: AgentView, names: Option<&Containers>)
         rtt: None,
         state,
     };
-    let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(of_pairs));
-    let pairs = parts.map(|(declared, ((inner, port), counters))| {
+    let parts = topology.pairs.iter().zip(names).zip(inner.iter().zip(&ports).zip(of_pairs));
+    let pairs = parts.map(|((declared, name), ((inner, port), counters))| {
         let traffic = account(inner.as_ref(), counters, lost(port), known.of(declared.number));
         let topology::Pair { bridge, datapath, .. } = declared;
+        let state = view.state_of(declared, &name);
         Pair {
             datapath: *datapath,
             dropped: (*datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
-            ..pair(declared.name(), &declared.port, bridge, view.state(declared), traffic)
+            ..pair(name, &declared.port, bridge, state, traffic)
         }
     });
     let others = guests.iter().zip(of_guests).map(|(guest, counters)| {
@@ -139,7 +145,7 @@ fn lock(topology: &Topology, maps: Option<&mut Counters>) -> Result<Option<Count
 /// A pair or a guest port whose counters are read.
 struct Counting<'a> {
     number: u32,
-    inner: Option<&'a LinkFacts>,
+    inner: Option<&'a LinkCounters>,
     is_xdp: bool,
     /// Frames and bytes that are known to be unseen.
     known: (u64, u64),
@@ -155,7 +161,7 @@ impl Counting<'_> {
 /// Frames that XDP lost. A frame from the namespace is counted at the inner end if the port's ring was full, and at
 /// the port if it could not be redirected or received (`veth_xdp_rcv` in drivers/net/veth.c). Frames to the
 /// namespace are counted at the port: see [`lost`].
-fn dropped(inner: Option<&LinkFacts>, port: &AtPort) -> Dropped {
+fn dropped(inner: Option<&LinkCounters>, port: &AtPort) -> Dropped {
     let Lost { redirected, refused } = lost(port);
     Dropped {
         tx: port.sum("_drops") + inner.map_or(0, |link| link.refused),

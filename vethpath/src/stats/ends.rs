@@ -5,22 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use super::AgentView;
 use crate::{
     agent::status::Ends,
-    kernel::{self, LinkFacts, Netns, RouteSocket, driver, netns},
+    kernel::{self, LinkAt, LinkCounters, LinkFacts, Netns, RouteSocket, driver, netns},
     topology::{Datapath, Pair, Place, Topology},
 };
-
-/// The number of inner ends that are read before the replies are freed. Allocating memory for a thousand replies
-/// takes longer than filling it.
-const TOGETHER: usize = 128;
 
 /// The kernel's counters, in the order of the lab's pairs and trunks. `None` if an end is gone.
 pub(super) struct Counted {
     /// At the inner ends of pairs.
-    pub(super) inner: Vec<Option<LinkFacts>>,
+    pub(super) inner: Vec<Option<LinkCounters>>,
     /// At the ports of pairs with XDP. Empty for others.
     pub(super) ports: Vec<AtPort>,
     /// At the first ends of trunks.
-    pub(super) trunks: Vec<Option<LinkFacts>>,
+    pub(super) trunks: Vec<Option<LinkCounters>>,
 }
 
 /// The counters of a port with XDP.
@@ -39,45 +35,47 @@ impl AtPort {
     }
 }
 
-/// Reads the counters. Inner ends are read from outside, so that only the bridges' namespaces are entered.
-pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<Counted> {
+/// Reads the counters, those of inner ends only as far as they are not in `known`, by pair. Inner ends are read from
+/// outside, so that only the bridges' namespaces are entered. `names` has the names of the pairs.
+pub(super) fn counted(
+    topology: &Topology,
+    names: &[String],
+    view: &AgentView,
+    known: Option<Inner>,
+) -> kernel::Result<Counted> {
     let mut counted = Counted {
         inner: vec![None; topology.pairs.len()],
         ports: vec![AtPort::default(); topology.pairs.len()],
         trunks: vec![None; topology.trunks.len()],
     };
-    let read;
-    let known = match view.inner() {
-        Some(known) => known,
-        None => {
-            read = known(view)?;
-            &read
-        }
-    };
+    let mut known = known.map_or_else(|| self::known(view), Ok)?;
+    for ((pair, name), end) in topology.pairs.iter().zip(names).zip(&mut counted.inner) {
+        let inner = view.ends(pair, name).and_then(|_| known.remove(name));
+        *end = inner.filter(|inner| inner.name == pair.inner.name.as_str()).map(|inner| inner.counters);
+    }
     for (_, place) in topology.domains() {
         if netns::place_exists(&place) {
-            count_at(&place, topology, view, known, &mut counted)?;
+            count_at(&place, topology, &mut counted)?;
         }
     }
     Ok(counted)
 }
 
-fn count_at(
-    place: &Place,
-    topology: &Topology,
-    view: &AgentView,
-    known: &HashMap<String, LinkFacts>,
-    counted: &mut Counted,
-) -> kernel::Result<()> {
-    let socket = RouteSocket::open(&Netns::of(place)?)?;
-    let mut here: Vec<(&Pair, &mut Option<LinkFacts>)> =
-        topology.pairs.iter().zip(&mut counted.inner).filter(|(pair, _)| pair.place == *place).collect();
-    here.retain_mut(|(pair, end)| {
-        let inner = view.ends(pair).and_then(|_| known.get(&pair.name()));
-        **end = inner.filter(|inner| inner.name == pair.inner.name.as_str()).cloned();
-        end.is_none()
-    });
+fn count_at(place: &Place, topology: &Topology, counted: &mut Counted) -> kernel::Result<()> {
+    let here: Vec<(&Pair, &mut Option<LinkCounters>)> = topology
+        .pairs
+        .iter()
+        .zip(&mut counted.inner)
+        .filter(|(pair, end)| pair.place == *place && end.is_none())
+        .collect();
     let has_trunks = topology.trunks.iter().any(|trunk| trunk.a.place == *place);
+    let xdp = topology.pairs.iter().zip(&mut counted.ports);
+    let xdp = xdp.filter(|(pair, _)| pair.place == *place && pair.datapath == Datapath::Xdp);
+    let (xdp_ports, at_ports): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
+    if here.is_empty() && !has_trunks && xdp_ports.is_empty() {
+        return Ok(());
+    }
+    let socket = connect(place)?;
     if !here.is_empty() || has_trunks {
         let links = socket.counters(has_trunks)?;
         let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
@@ -85,73 +83,74 @@ fn count_at(
         let (ports, ends): (Vec<_>, Vec<_>) =
             here.into_iter().filter_map(|(pair, end)| Some((link(pair.port.as_str())?, end))).unzip();
         for (end, peer) in ends.into_iter().zip(socket.peers(ports.into_iter(), true)?) {
-            *end = peer.map(|peer| peer.counters()).transpose()?;
+            *end = peer.map(|peer| peer.counters()).transpose()?.as_ref().map(LinkCounters::from);
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut counted.trunks) {
             if trunk.a.place == *place {
-                *end = link(trunk.a.port.as_str()).cloned();
+                *end = link(trunk.a.port.as_str()).map(LinkCounters::from);
             }
         }
     }
-    let xdp = topology.pairs.iter().zip(&mut counted.ports);
-    let xdp = xdp.filter(|(pair, _)| pair.place == *place && pair.datapath == Datapath::Xdp);
-    let (ports, counters): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
-    if !ports.is_empty() {
-        let read = driver::counters(socket.netns(), &ports)?;
+    if !xdp_ports.is_empty() {
+        let read = driver::counters(socket.netns(), &xdp_ports)?;
         let links = socket.counters(true)?;
         let refused: HashMap<&str, u64> =
             links.iter().map(|link| (link.name.as_str(), link.refused)).collect();
-        for ((to, driver), port) in counters.into_iter().zip(read).zip(ports) {
+        for ((to, driver), port) in at_ports.into_iter().zip(read).zip(xdp_ports) {
             *to = AtPort { driver, refused: refused.get(port.as_str()).copied().unwrap_or_default() };
         }
     }
     Ok(())
 }
 
-/// Reads the inner ends where the agent saw them last, by pair. This avoids a dump of the ports, for which the kernel
+/// Connects to the namespace of a place. The calling thread is in that of the host.
+fn connect(place: &Place) -> kernel::Result<RouteSocket> {
+    let netns = Netns::of(place)?;
+    if *place == Place::Host { RouteSocket::here(&netns) } else { RouteSocket::open(&netns) }
+}
+
+/// Inner ends by the names of their pairs.
+pub(super) type Inner = HashMap<String, InnerEnd>;
+
+/// An inner end that has been read.
+#[derive(Clone, Debug)]
+pub(super) struct InnerEnd {
+    /// Its device name.
+    name: String,
+    counters: LinkCounters,
+}
+
+/// Reads the inner ends where the agent saw them last. This avoids a dump of the ports, for which the kernel
 /// searches each namespace's id among all ids (`peernet2id` in net/core/net_namespace.c). An end that is gone is
 /// left out: its port was removed with it, and a device with its ifindex has another port as peer.
-pub(super) fn known(view: &AgentView) -> kernel::Result<HashMap<String, LinkFacts>> {
+pub(super) fn known(view: &AgentView) -> kernel::Result<Inner> {
     let mut places: BTreeMap<&Place, Vec<(&String, &Ends)>> = BTreeMap::new();
     for (name, ends) in view.all_ends() {
         places.entry(&ends.place).or_default().push((name, ends));
     }
-    let mut known = HashMap::new();
+    let mut known = Inner::with_capacity(places.values().map(Vec::len).sum());
     for (place, ends) in places.into_iter().filter(|(place, _)| netns::place_exists(place)) {
         known_at(place, &ends, &mut known)?;
     }
     Ok(known)
 }
 
-fn known_at(
-    place: &Place,
-    ends: &[(&String, &Ends)],
-    known: &mut HashMap<String, LinkFacts>,
-) -> kernel::Result<()> {
-    let socket = RouteSocket::open(&Netns::of(place)?)?;
-    let port = |(name, ends): &(&String, &Ends)| LinkFacts {
-        name: (*name).clone(),
-        ifindex: ends.port,
-        peer: Some(ends.inner),
-        peer_netns: ends.netns,
-        ..LinkFacts::default()
-    };
+fn known_at(place: &Place, ends: &[(&String, &Ends)], known: &mut Inner) -> kernel::Result<()> {
+    let socket = connect(place)?;
     // Ifindexes are only unique within a namespace, so the end's peer must be the port in this namespace. If the
     // namespace has no id yet, the kernel assigns one when it reports the first end, and the next account finds it.
     let here = socket.nsid_of(socket.netns())?;
-    for ends in ends.chunks(TOGETHER) {
-        let ports: Vec<LinkFacts> = ends.iter().map(port).collect();
-        let inner = socket.peers(ports.iter(), true)?;
-        for (port, inner) in ports.into_iter().zip(inner) {
-            let Some(inner) = inner.map(|inner| inner.counters()).transpose()? else { continue };
-            // The expected namespace id of the end's peer. There is none if both ends are in one namespace.
-            let back = port.peer_netns.map_or(Some(None), |_| here.map(Some));
-            if inner.peer == Some(port.ifindex) && Some(inner.peer_netns) == back {
-                known.insert(port.name, inner);
-            }
+    let at: Vec<LinkAt> =
+        ends.iter().map(|(_, ends)| LinkAt { ifindex: ends.inner, netns: ends.netns }).collect();
+    socket.counters_at(&at, |position, inner| {
+        let (name, ends) = ends[position];
+        // The expected namespace id of the end's peer. There is none if both ends are in one namespace.
+        let back = ends.netns.map_or(Some(None), |_| here.map(Some));
+        if inner.peer == Some(ends.port) && Some(inner.peer_netns) == back {
+            let counters = LinkCounters::from(&inner);
+            known.insert(name.clone(), InnerEnd { name: inner.name, counters });
         }
-    }
-    Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -193,9 +192,10 @@ mod tests {
 
     /// The ifindexes of the inner ends that are found if the agent knows these ends.
     fn found(topology: &Topology, known: &[&Ends]) -> Vec<Option<u32>> {
-        let known = topology.pairs.iter().map(Pair::name).zip(known.iter().copied().cloned()).collect();
-        let counted = counted(topology, &AgentView::knowing(known)).unwrap();
-        counted.inner.iter().map(|inner| inner.as_ref().map(|inner| inner.ifindex)).collect()
+        let names: Vec<String> = topology.pairs.iter().map(Pair::name).collect();
+        let known = names.iter().cloned().zip(known.iter().copied().cloned()).collect();
+        let counted = counted(topology, &names, &AgentView::knowing(known), None).unwrap();
+        counted.inner.iter().map(|inner| inner.map(|inner| inner.ifindex)).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use vethpath_common::PortKey;
 use crate::{
     agent::guest_name,
     datapath::{Maps, Pins},
-    kernel::{LinkFacts, Netns, Result, RouteSocket, engine, netns, residents::residents},
+    kernel::{LinkCounters, Netns, Result, RouteSocket, engine, netns, residents::residents},
     state::{Before, Befores, Directory},
     topology::{ContainerName, IfName, Place, Topology},
 };
@@ -28,7 +28,7 @@ pub(super) struct Guest {
     /// What is behind it; `None` if that cannot be found.
     pub(super) behind: Option<String>,
     /// Its inner end, with what it counted since the program was attached; `None` if it is gone.
-    pub(super) inner: Option<LinkFacts>,
+    pub(super) inner: Option<LinkCounters>,
 }
 
 /// Asks container engines for the names of their containers, if there are guest ports. This may take seconds.
@@ -120,7 +120,7 @@ fn guests_at(
         guests.push(Guest {
             name: guest_name(place, &bridge, &port),
             behind: inner.as_ref().zip(resident).map(|(inner, resident)| resident.label(&inner.name)),
-            inner: inner.map(|inner| before(link.ifindex, number).since(inner)),
+            inner: inner.map(|inner| (&before(link.ifindex, number).since(inner)).into()),
             port,
             bridge,
             number,

@@ -9,7 +9,7 @@ pub mod generic;
 pub(super) mod sockets;
 
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
     io,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -46,7 +46,7 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 const MOST_DUMPS: usize = 8;
 /// How many requests of a batch are sent together. Each reply is an ack or one link, so that all replies fit the
 /// receive buffer of the socket.
-const TOGETHER: usize = 32;
+const TOGETHER: u32 = 32;
 
 const HEADER: usize = 16;
 
@@ -131,8 +131,18 @@ pub(crate) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> V
 
 /// A sequence number that no recent request of this process has had. Never 0, which events have.
 pub(crate) fn sequence() -> u32 {
+    sequences(1)
+}
+
+/// The first of this many consecutive ones.
+fn sequences(many: u32) -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+    loop {
+        let first = NEXT.fetch_add(many, Ordering::Relaxed);
+        if first != 0 && first.checked_add(many).is_some() {
+            return first;
+        }
+    }
 }
 
 /// Sends one request and returns the payloads that came before its ack.
@@ -255,54 +265,82 @@ pub(super) fn get_batch(
 
 fn send_batch<'m>(
     socket: &Socket,
-    requests: impl Iterator<Item = (&'m RouteNetlinkMessage, u16)>,
+    requests: impl ExactSizeIterator<Item = (&'m RouteNetlinkMessage, u16)>,
 ) -> Result<Vec<Reply>, NetlinkError> {
+    let mut replies: Vec<Option<Reply>> = (0..requests.len()).map(|_| None).collect();
+    send_each(socket, requests, |position, reply| replies[position] = Some(reply.map(<[u8]>::to_vec)))?;
+    Ok(replies.into_iter().flatten().collect())
+}
+
+/// Sends requests whose reply is a single message, and calls `take` with the position of each and its reply.
+pub(super) fn get_each(
+    socket: &Socket,
+    requests: impl Iterator<Item = RouteNetlinkMessage>,
+    take: impl FnMut(usize, Result<&[u8], NetlinkError>),
+) -> Result<(), NetlinkError> {
+    send_each(socket, requests.map(|message| (message, 0)), take)
+}
+
+fn send_each<M: Borrow<RouteNetlinkMessage>>(
+    socket: &Socket,
+    requests: impl Iterator<Item = (M, u16)>,
+    mut take: impl FnMut(usize, Result<&[u8], NetlinkError>),
+) -> Result<(), NetlinkError> {
     set_timeout(socket, TIMEOUT)?;
     let mut requests = requests.peekable();
-    let mut replies = Vec::new();
-    let mut payload = Vec::new();
+    let (mut bytes, mut payload, mut buffer) = (Vec::new(), Vec::new(), Vec::with_capacity(DATAGRAM));
+    let mut before = 0;
     while requests.peek().is_some() {
-        let mut bytes = Vec::new();
-        let mut numbers = HashMap::new();
-        for (position, (request, flags)) in requests.by_ref().take(TOGETHER).enumerate() {
-            let number = sequence();
-            numbers.insert(number, position);
+        bytes.clear();
+        let first = sequences(TOGETHER);
+        let mut number = first;
+        for (request, flags) in requests.by_ref().take(TOGETHER as usize) {
+            let request = request.borrow();
             payload.clear();
             payload.resize(request.buffer_len(), 0);
             request.emit(&mut payload);
             bytes.extend(message(request.message_type(), flags, number, &payload));
+            number += 1;
         }
         socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Send)?;
-        receive_batch(socket, &numbers, &mut replies)?;
+        let sent = (number - first) as usize;
+        receive_each(socket, first, sent, &mut buffer, |position, reply| take(before + position, reply))?;
+        before += sent;
     }
-    Ok(replies)
+    Ok(())
 }
 
-/// Receives until each sequence number in `numbers` has a reply, and appends the replies in request order.
-fn receive_batch(
+/// Receives until each of the requests that were numbered from `first` has a reply.
+fn receive_each(
     socket: &Socket,
-    numbers: &HashMap<u32, usize>,
-    replies: &mut Vec<Reply>,
+    first: u32,
+    sent: usize,
+    buffer: &mut Vec<u8>,
+    mut take: impl FnMut(usize, Result<&[u8], NetlinkError>),
 ) -> Result<(), NetlinkError> {
-    let mut found: Vec<Option<Reply>> = (0..numbers.len()).map(|_| None).collect();
-    let (mut missing, mut strays) = (numbers.len(), 0);
-    let mut buffer = Vec::with_capacity(DATAGRAM);
+    let mut is_missing = [true; TOGETHER as usize];
+    let (mut missing, mut strays) = (sent, 0);
     while missing > 0 {
-        receive(socket, &mut buffer)?;
+        receive(socket, buffer)?;
         strays += 1;
-        for message in messages(&buffer) {
+        for message in messages(buffer) {
             let message = message?;
             // Any other message is a late reply to a request that timed out.
-            let Some(position) = numbers.get(&message.sequence) else { continue };
-            let Some(slot @ None) = found.get_mut(*position) else { continue };
-            *slot = Some(if message.kind == NLMSG_ERROR {
-                match refusal(&message) {
-                    Err(error @ NetlinkError::Malformed(_)) => return Err(error),
-                    other => other.map(|()| Vec::new()),
-                }
-            } else {
-                Ok(message.payload.to_vec())
-            });
+            let position = message.sequence.wrapping_sub(first) as usize;
+            let Some(is_missing) = is_missing[..sent].get_mut(position) else { continue };
+            if !std::mem::take(is_missing) {
+                continue;
+            }
+            take(
+                position,
+                match message.kind {
+                    NLMSG_ERROR => match refusal(&message) {
+                        Err(error @ NetlinkError::Malformed(_)) => return Err(error),
+                        other => other.map(|()| &[][..]),
+                    },
+                    _ => Ok(message.payload),
+                },
+            );
             missing -= 1;
             strays = 0;
         }
@@ -310,7 +348,6 @@ fn receive_batch(
             return Err(NetlinkError::Malformed("no message has the sequence number of the request"));
         }
     }
-    replies.extend(found.into_iter().flatten());
     Ok(())
 }
 

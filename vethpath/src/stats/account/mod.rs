@@ -20,7 +20,7 @@
 use vethpath_common::{PairCounters, Reason};
 
 use super::{Count, Directions, Traffic};
-use crate::kernel::LinkFacts;
+use crate::kernel::LinkCounters;
 
 /// The reason in `slow` for frames that the kernel counted at the inner end and no program counted: sent before the
 /// program was attached or knew the port, sent while it was detached, or dropped before the port.
@@ -44,7 +44,7 @@ pub struct Lost {
 /// Frames and bytes that the kernel counted at the inner end and no program did, but not fewer than the `known` ones that
 /// an earlier reading found.
 #[must_use]
-pub fn unseen(inner: Option<&LinkFacts>, counters: &PairCounters, known: (u64, u64)) -> (u64, u64) {
+pub fn unseen(inner: Option<&LinkCounters>, counters: &PairCounters, known: (u64, u64)) -> (u64, u64) {
     let (sent, seen) = (inner.map_or((0, 0), |link| link.sent), seen(counters));
     (sent.0.saturating_sub(seen.frames).max(known.0), sent.1.saturating_sub(seen.bytes).max(known.1))
 }
@@ -84,7 +84,12 @@ fn without(redirected: vethpath_common::Count, lost: u64) -> vethpath_common::Co
 /// A GSO frame that the namespace received by the slow path counts as one packet, since no program runs where it
 /// arrives.
 #[must_use]
-pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost, known: (u64, u64)) -> Traffic {
+pub fn account(
+    inner: Option<&LinkCounters>,
+    counters: &PairCounters,
+    lost: Lost,
+    known: (u64, u64),
+) -> Traffic {
     let received = inner.map_or((0, 0), |link| link.received);
     let seen = seen(counters);
     let (frames, bytes) = unseen(inner, counters, known);

@@ -5,8 +5,8 @@ use vethpath_common::Count as Programs;
 use super::*;
 use crate::stats::Count;
 
-fn inner(sent: (u64, u64), received: (u64, u64)) -> LinkFacts {
-    LinkFacts { ifindex: 2, name: "eth0".to_owned(), sent, received, ..LinkFacts::default() }
+fn inner(sent: (u64, u64), received: (u64, u64)) -> LinkCounters {
+    LinkCounters { sent, received, ..LinkCounters::default() }
 }
 
 fn counters(fast_tx: Programs, fast_rx: Programs, slow: &[(Reason, Programs)]) -> PairCounters {
