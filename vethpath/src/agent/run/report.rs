@@ -53,14 +53,17 @@ impl Agent {
     /// The lab's status. While the agent retries, nothing is armed.
     pub(super) fn status(&self) -> Status {
         let Snapshot { pairs: states, trunks, .. } = self.states();
-        let pairs = || counted_pairs(&self.topology);
-        let pair_state = |number: u32| self.unless_failed(states.get(&number).and_then(Option::as_ref));
+        let state = |number: u32| self.unless_failed(states.get(&number).and_then(Option::as_ref));
+        let pairs: Vec<(&Pair, Option<NotArmed>)> =
+            counted_pairs(&self.topology).map(|(number, pair)| (pair, state(number))).collect();
         let trunk_state = |number: u16| self.unless_failed(trunks.get(&number).and_then(Option::as_ref));
         let text = |state: Option<NotArmed>| state.map(|reason| reason.to_string());
+        let word = |state: &Option<NotArmed>| state.as_ref().map(|reason| reason.word().to_owned());
         // An interface that the file sets down stays down.
-        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
+        let quick =
+            || pairs.iter().filter(|(pair, _)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
         let guests: Vec<_> = self.namespaces.iter().flat_map(|domain| self.guests(domain)).collect();
-        let is_missed = |number| pair_state(number) == Some(NotArmed::XdpMissed);
+        let missed = pairs.iter().filter(|(_, state)| *state == Some(NotArmed::XdpMissed));
         Status {
             pid: std::process::id(),
             memory_kib: process::resident_kib(),
@@ -75,28 +78,26 @@ impl Agent {
             confirmed: self.maps.confirmed(),
             steady: self.maps.confirmed() == self.maps.last_announcement()
                 && !self.namespaces.iter().any(BridgeNetns::is_being_dumped)
-                && !quick().any(|(number, _)| pair_state(number).is_some_and(|reason| reason.is_passing()))
+                && !quick().any(|(_, state)| state.as_ref().is_some_and(NotArmed::is_passing))
                 && !self.namespaces.iter().any(|domain| domain.is_adding_guests(self.maps.ports())),
             failure: self.failure.clone(),
-            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
-            ports: pairs().map(|(number, pair)| (pair.name(), text(pair_state(number)))).collect(),
-            xdp_missed: Some(
-                pairs().filter(|(number, _)| is_missed(*number)).map(|(_, pair)| pair.name()).collect(),
-            ),
-            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
+            coming_up: self.is_coming_up(quick().map(|(pair, _)| (&pair.place, &pair.bridge, &pair.port))),
+            xdp_missed: Some(missed.map(|(pair, _)| pair.name()).collect()),
+            ends: pairs.iter().filter_map(|(pair, _)| Some((pair.name(), self.ends(pair)?))).collect(),
             trunks: numbered_trunks(&self.topology)
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
                 .collect(),
             drops: self.drops().map(|(_, sentence)| sentence.clone()).collect(),
-            words: pairs()
-                .map(|(number, pair)| (pair.name(), pair_state(number)))
+            words: pairs
+                .iter()
+                .filter_map(|(pair, state)| Some((pair.name(), word(state)?)))
                 .chain(
                     numbered_trunks(&self.topology)
-                        .map(|(number, trunk)| (trunk.name(), trunk_state(number))),
+                        .filter_map(|(number, trunk)| Some((trunk.name(), word(&trunk_state(number))?))),
                 )
-                .chain(guests.iter().map(|(guest, state)| (guest.name.clone(), state.clone())))
-                .filter_map(|(name, state)| Some((name, state?.word().to_owned())))
+                .chain(guests.iter().filter_map(|(guest, state)| Some((guest.name.clone(), word(state)?))))
                 .collect(),
+            ports: pairs.into_iter().map(|(pair, state)| (pair.name(), text(state))).collect(),
             guests: guests.into_iter().map(|(guest, _)| guest).collect(),
         }
     }
