@@ -67,8 +67,11 @@ async fn show(source: Source, options: Options) -> Result<Exit, Failure> {
     let mut app = App::new(options, first);
     let mut screen = Screen::open().map_err(broken)?;
     let mut keys = EventStream::new();
+    let mut is_changed = true;
     loop {
-        screen.draw(&mut app).map_err(broken)?;
+        if std::mem::replace(&mut is_changed, true) {
+            screen.draw(&mut app).map_err(broken)?;
+        }
         tokio::select! {
             // What ends this comes first.
             biased;
@@ -94,7 +97,7 @@ async fn show(source: Source, options: Options) -> Result<Exit, Failure> {
             },
             _ = tick.tick() => {
                 let request = Request { matrix: app.wants_matrix(), round_trips: app.wanted_round_trips() };
-                app.on_silence(reader.ask(request));
+                is_changed = app.on_silence(reader.ask(request));
             }
         }
     }

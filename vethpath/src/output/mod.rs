@@ -15,7 +15,7 @@ pub use events::{describe, event};
 pub use format::{count, grouped, one_line, percent, printable, short};
 pub use round_trips::milliseconds;
 pub use show::show;
-pub use stats::{Table, label, matrix, stats};
+pub use stats::{Table, label, label_width, matrix, stats};
 pub use summary::{share, summary};
 
 use std::io::{self, Write};

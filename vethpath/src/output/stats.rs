@@ -209,6 +209,14 @@ pub fn label(pair: &Pair) -> String {
     pair.behind.as_deref().map_or_else(|| pair.name.clone(), one_line)
 }
 
+/// The number of its characters.
+#[must_use]
+pub fn label_width(pair: &Pair) -> usize {
+    pair.behind
+        .as_deref()
+        .map_or_else(|| pair.name.chars().count(), |behind| one_line(behind).chars().count())
+}
+
 /// The same, with the name of a guest port beside it.
 fn with_port(pair: &Pair) -> String {
     format::pair(&pair.name, pair.behind.as_deref())

@@ -146,9 +146,10 @@ impl App {
         self.model.add_events(events);
     }
 
-    /// The reply to the present request has been awaited for so long.
-    pub fn on_silence(&mut self, waited: Duration) {
-        self.late = (waited > self.interval).then_some(waited);
+    /// The reply to the present request has been awaited for so long. Returns whether that changes what is shown.
+    pub fn on_silence(&mut self, waited: Duration) -> bool {
+        let late = (waited > self.interval).then_some(waited);
+        std::mem::replace(&mut self.late, late) != late
     }
 
     /// Whether the traffic matrix is shown, and thus to be read.

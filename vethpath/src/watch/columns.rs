@@ -112,7 +112,7 @@ impl Column {
         let text = |title: &str, least, good, most| (title.to_owned(), least, good, most, false);
         let (title, least, good, most, is_number) = match self {
             Self::Pair => {
-                let labels = app.shown().stats.pairs.iter().map(|pair| output::label(pair).chars().count());
+                let labels = app.shown().stats.pairs.iter().map(output::label_width);
                 let widest = u16::try_from(labels.max().unwrap_or_default()).unwrap_or(u16::MAX).clamp(8, 28);
                 text("PAIR", widest.min(width / 3), widest, widest)
             }

@@ -41,10 +41,11 @@ impl App {
         let (head, rest) = split_top(area, top);
         Paragraph::new(summary).style(BOLD).wrap(Wrap { trim: true }).render(head, buffer);
         let (status, rest) = split_top(rest, 1);
-        self.status().render(status, buffer);
+        let rows = self.rows();
+        self.status(rows.len()).render(status, buffer);
         let (body, bottom) = split_bottom(rest, 1);
         self.bottom(bottom.width).render(bottom, buffer);
-        self.body(body, buffer);
+        self.body(&rows, body, buffer);
         if self.has_help {
             help(area, buffer);
         }
@@ -56,8 +57,8 @@ impl App {
         output::printable(&format!("{}: {summary}", stats.lab)).into_owned()
     }
 
-    /// Which part of the data is shown, and how; and what is wrong with the data.
-    fn status(&self) -> Line<'static> {
+    /// Which part of the data is shown, in so many rows, and how; and what is wrong with the data.
+    fn status(&self, rows: usize) -> Line<'static> {
         let mut parts = Vec::new();
         let mut add = |text: String, style: Style| {
             if !parts.is_empty() {
@@ -85,7 +86,6 @@ impl App {
         if let Some(drops) = agent.drops.first() {
             add(output::printable(drops).into_owned(), alarm);
         }
-        let rows = self.rows().len();
         let all = self.shown().stats.pairs.len();
         add(
             if rows == all { output::count(all, "pair") } else { format!("{rows} of {all} pairs") },
@@ -127,21 +127,20 @@ impl App {
         line
     }
 
-    fn body(&mut self, area: Rect, buffer: &mut Buffer) {
+    fn body(&mut self, rows: &[usize], area: Rect, buffer: &mut Buffer) {
         match self.pane {
-            Pane::Pairs => self.pairs_and_more(area, buffer),
+            Pane::Pairs => self.pairs_and_more(rows, area, buffer),
             Pane::Trunks => panes::trunks(self, area, buffer),
             Pane::Matrix => panes::matrix(self, area, buffer),
             Pane::Events => panes::events(self, area, buffer),
         }
     }
 
-    fn pairs_and_more(&mut self, area: Rect, buffer: &mut Buffer) {
-        let rows = self.rows();
+    fn pairs_and_more(&mut self, rows: &[usize], area: Rect, buffer: &mut Buffer) {
         if !self.has_detail {
             let events = if area.height >= TALL { area.height / 5 } else { 0 };
             let (table, below) = split_bottom(area, events);
-            self.table(&rows, table, buffer);
+            self.table(rows, table, buffer);
             if events > 0 {
                 panes::latest_events(self, below, buffer);
             }
@@ -149,8 +148,8 @@ impl App {
         }
         let detail = if area.height >= HIGH { area.height - area.height / 3 } else { area.height };
         let (table, detail) = split_bottom(area, detail);
-        self.table(&rows, table, buffer);
-        if let Some(index) = rows.get(self.selected_row(&rows)) {
+        self.table(rows, table, buffer);
+        if let Some(index) = rows.get(self.selected_row(rows)) {
             panes::detail(self, &self.shown().stats.pairs[*index], detail, buffer);
         }
     }

@@ -272,7 +272,7 @@ fn a_lab_without_pairs_and_an_agent_that_does_not_answer() {
     let mut stats = Stats { pairs: Vec::new(), ..samples::stats() };
     (stats.agent.alive, stats.agent.lease_left_ms) = (false, 0);
     let mut app = App::new(options(PLAIN), sample(start, &stats));
-    app.on_silence(Duration::from_secs(2));
+    assert!(app.on_silence(Duration::from_secs(2)) && !app.on_silence(Duration::from_secs(2)));
     shows(
         &mut app,
         80,
