@@ -86,16 +86,16 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         return Err(Failure::request(format!("no pair of lab `{lab}` matches `{pair}`"))
             .hint("it is looked for in names of pairs, ports and bridges, and in states"));
     }
-    let text = if json {
+    let printed = if json {
         choice.add_round_trips(&mut before, &topology)?;
-        choice.text(before, &Growth::new())
+        choice.print(before, &Growth::new(), out)
     } else {
         thread::sleep(MOMENT);
         let account = source.account_for(&choice)?;
         let growth = rates(&before, &account, source.read_at.duration_since(then));
-        choice.text(account, &growth)
+        choice.print(account, &growth, out)
     };
-    text.and_then(|text| out.write_all(&text)).map_err(Failure::output)?;
+    printed.map_err(Failure::output)?;
     Ok(Exit::Done)
 }
 
@@ -207,17 +207,16 @@ impl Choice<'_> {
         Ok(())
     }
 
-    /// An account as text or JSON.
-    fn text(&self, account: Stats, growth: &Growth) -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
+    /// Prints an account as text or JSON.
+    fn print(&self, account: Stats, growth: &Growth, out: &mut dyn Write) -> io::Result<()> {
         if self.json {
-            output::json(&Timed { time: Time::now(), stats: &self.chosen(account) }, &mut text)?;
-        } else {
-            let order = self.order(&account, growth);
-            let growth = (!growth.is_empty()).then_some(growth);
-            output::stats(Table { stats: &account, growth, order: &order }, &mut text)?;
+            return output::json(&Timed { time: Time::now(), stats: &self.chosen(account) }, out);
         }
-        Ok(text)
+        let mut text = Vec::new();
+        let order = self.order(&account, growth);
+        let growth = (!growth.is_empty()).then_some(growth);
+        output::stats(Table { stats: &account, growth, order: &order }, &mut text)?;
+        out.write_all(&text)
     }
 
     /// An account as a line of JSON.
@@ -234,8 +233,12 @@ impl Choice<'_> {
 
     /// The account with these pairs alone, for JSON, which has no rates.
     fn chosen(&self, mut account: Stats) -> Stats {
+        if self.sort == SortKey::File && self.pair.is_empty() {
+            return account;
+        }
         let order = self.order(&account, &Growth::new());
-        account.pairs = order.iter().map(|index| account.pairs[*index].clone()).collect();
+        let mut pairs: Vec<_> = account.pairs.into_iter().map(Some).collect();
+        account.pairs = order.into_iter().filter_map(|index| pairs[index].take()).collect();
         account
     }
 }
@@ -270,7 +273,8 @@ async fn follow(mut source: Source, period: Duration, choice: &Choice<'_>) -> Re
                 None => b"",
             };
             last = Some((now, account.clone()));
-            choice.text(account, &growth.unwrap_or_default()).map(|text| [start, &text].concat())
+            let mut text = start.to_vec();
+            choice.print(account, &growth.unwrap_or_default(), &mut text).map(|()| text)
         };
         let text = text.map_err(Failure::output)?;
         if stream.write(text, interrupt.as_mut()).await? == Written::Interrupted {

@@ -18,7 +18,7 @@ pub use show::show;
 pub use stats::{Table, label, label_width, matrix, stats};
 pub use summary::{share, summary};
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
@@ -27,17 +27,23 @@ use serde::Serialize;
 /// # Errors
 /// Those of `out`.
 pub fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    // One write: standard output is line buffered, and a lab's account has thousands of lines.
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    out.write_all(&text)
+    // In large writes: standard output is line buffered, and a lab's account has thousands of lines.
+    let mut out = BufWriter::with_capacity(LARGE, out);
+    serde_json::to_writer_pretty(&mut out, value)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
+
+/// The bytes that are written at once.
+const LARGE: usize = 64 << 10;
 
 /// Prints a value as JSON on one line, for streams of values.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn json_line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    writeln!(out)
+    let mut out = BufWriter::with_capacity(LARGE, out);
+    serde_json::to_writer(&mut out, value)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
