@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use nix::{time::clock_getcpuclockid, unistd::Pid};
+
 #[path = "frames/private.rs"]
 mod private;
 
@@ -30,8 +32,11 @@ const EVENTS: u32 = 100;
 /// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c). The agent is not idle before.
 const FORWARD_DELAY: Duration = Duration::from_secs(20);
 
-/// How long the agent is measured after an event: longer than it reads, and rests after that.
+/// The agent is idle if it has used less than [`IDLE`] in this time, which is longer than it rests between reads.
 const AFTER: Duration = Duration::from_millis(150);
+
+/// What other events cost meanwhile, such as those of timers.
+const IDLE: Duration = Duration::from_millis(1);
 
 fn main() -> ExitCode {
     if !private::is_inside() {
@@ -70,22 +75,25 @@ fn measure(hosts: usize) {
     run(VETHPATH, &["down", LAB]);
 }
 
-/// The CPU time of a process from a change until it is idle again.
+/// The CPU time of a process from a change until it is idle again. On a busy machine that takes longer.
 fn spent(pid: &str, change: impl FnOnce()) -> Duration {
     let before = cpu_time(pid);
     change();
-    thread::sleep(AFTER);
-    cpu_time(pid) - before
+    loop {
+        let last = cpu_time(pid);
+        thread::sleep(AFTER);
+        let now = cpu_time(pid);
+        if now - last < IDLE {
+            return now - before;
+        }
+    }
 }
 
-/// The CPU time of all threads of a process.
+/// The CPU time of all threads of a process, those that have ended included: the agent enters namespaces on threads of
+/// their own.
 fn cpu_time(pid: &str) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{}/task", pid.trim())).unwrap();
-    let nanoseconds = threads.map(|thread| {
-        let statistics = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
-        statistics.split(' ').next().unwrap().parse::<u64>().unwrap()
-    });
-    Duration::from_nanos(nanoseconds.sum())
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.trim().parse().unwrap())).unwrap();
+    clock.now().unwrap().into()
 }
 
 fn median(mut times: Vec<Duration>) -> String {
