@@ -17,7 +17,7 @@ use vethpath_common::flags;
 use super::{
     layout::LabBridge,
     netns_state::{self, NetnsState},
-    reader::{Reader, difference},
+    reader::{Reader, difference, replace},
 };
 use crate::{
     datapath,
@@ -78,8 +78,30 @@ impl Reader {
     /// The kernel refuses.
     pub fn read_offloads(&mut self, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.reduced_offloads, facts.multiqueue) = (None, None);
-        facts.reduced_offloads = Some(self.ethtool.query(ethtool::reduced_offloads)?);
-        facts.multiqueue = Some(self.ethtool.query(ethtool::multiqueue)?);
+        facts.reduced_offloads =
+            Some(self.ethtool.query(|socket, family| ethtool::reduced_offloads(socket, family, None))?);
+        facts.multiqueue =
+            Some(self.ethtool.query(|socket, family| ethtool::multiqueue(socket, family, None))?);
+        Ok(())
+    }
+
+    /// Reads the same of some links; of all, if it is unknown.
+    ///
+    /// # Errors
+    /// The kernel refuses. Then it is unknown of all.
+    pub fn read_offloads_of(&mut self, facts: &mut NetnsState, some: &BTreeSet<u32>) -> kernel::Result<()> {
+        let (Some(mut reduced), Some(mut multiqueue)) =
+            (facts.reduced_offloads.take(), facts.multiqueue.take())
+        else {
+            return self.read_offloads(facts);
+        };
+        let only = Some(some);
+        let now = self.ethtool.query(|socket, family| ethtool::reduced_offloads(socket, family, only))?;
+        let several = self.ethtool.query(|socket, family| ethtool::multiqueue(socket, family, only))?;
+        let mut changed = replace(&mut reduced, some, &now);
+        changed.extend(replace(&mut multiqueue, some, &several));
+        (facts.reduced_offloads, facts.multiqueue) = (Some(reduced), Some(multiqueue));
+        facts.mark_changed(changed);
         Ok(())
     }
 

@@ -193,12 +193,13 @@ impl NetnsState {
         port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
     }
 
-    /// Applies an event about links, and records what follows from it. FDB entries have events of their own, also those of
-    /// a port that is removed (`br_fdb_delete_by_port` in net/bridge/br_fdb.c).
+    /// Applies an event about links, and records what follows from it, and what is to be read: the link itself, or all, if
+    /// the link was not known by that name. FDB entries have events of their own, also those of a port that is removed
+    /// (`br_fdb_delete_by_port` in net/bridge/br_fdb.c).
     pub fn apply_link_event(&mut self, event: &Event) {
-        self.dirty.links = true;
         match event {
             Event::Link(link) => {
+                self.mark_unread(link.ifindex, Some(&link.name));
                 if !self.links.has(link) {
                     let former = self.links.get(&link.ifindex);
                     // Rules are evaluated with these options.
@@ -207,28 +208,63 @@ impl NetnsState {
                 }
             }
             Event::Port { ifindex, bridge, attributes } => {
+                self.mark_unread(*ifindex, None);
                 if self.links.set_port(*ifindex, *bridge, Some(attributes)) {
                     self.mark_changed([*ifindex]);
                 }
             }
             Event::Released { ifindex } => {
+                self.mark_unread(*ifindex, None);
                 let _ = self.links.set_port(*ifindex, None, None);
                 self.mark_changed([*ifindex]);
             }
             Event::Gone { ifindex } => {
-                self.remove_link(*ifindex);
-                self.inner.remove(ifindex);
-                // Another device may get its ifindex.
-                self.attached.remove(ifindex);
-                self.xdp_attached.remove(ifindex);
+                self.mark_unread(*ifindex, None);
+                self.forget_link(*ifindex);
             }
+            // Qdiscs are read all at once.
             Event::Traffic { ifindex } => {
+                self.dirty.links = true;
                 if self.unread.insert(*ifindex) {
                     self.mark_changed([*ifindex]);
                 }
             }
             Event::Lost => self.dirty.overrun = true,
-            Event::Learned(_) | Event::Forgot(_) | Event::Changed => {}
+            Event::Changed | Event::Peer { .. } => self.dirty.links = true,
+            Event::Learned(_) | Event::Forgot(_) => {}
+        }
+    }
+
+    /// Records that a link is to be read: alone, if it was known, by this name if there is one. Of any other link, nothing
+    /// that depends on its ifindex or its name is known.
+    fn mark_unread(&mut self, ifindex: u32, name: Option<&str>) {
+        match self.links.get(&ifindex) {
+            Some(known) if name.is_none_or(|name| name == known.name) => {
+                self.dirty.some_links.insert(ifindex);
+            }
+            _ => self.dirty.links = true,
+        }
+    }
+
+    /// Removes a link, with what depends on its ifindex, which another device may get.
+    pub fn forget_link(&mut self, ifindex: u32) {
+        self.remove_link(ifindex);
+        self.inner.remove(&ifindex);
+        self.attached.remove(&ifindex);
+        self.xdp_attached.remove(&ifindex);
+    }
+
+    /// Applies an event of the namespaces at the other ends of veths: the ports whose inner end it may be about are to be
+    /// read. Links of different namespaces may have the same ifindex.
+    pub fn apply_peer_event(&mut self, event: &Event) {
+        match event {
+            Event::Peer { port: Some(port), .. } if !self.links.contains_key(port) => {}
+            Event::Peer { port: Some(port), .. } => drop(self.dirty.some_links.insert(*port)),
+            Event::Peer { ifindex, port: None } => {
+                let ports = self.links.values().filter(|port| port.peer == Some(*ifindex));
+                self.dirty.some_links.extend(ports.map(|port| port.ifindex));
+            }
+            _ => self.dirty.links = true,
         }
     }
 }
@@ -247,8 +283,10 @@ pub struct Dirty {
     pub fdb_overrun: bool,
     /// Ports of which entries may be missing, by ifindex: they are to be dumped.
     pub undumped: BTreeSet<u32>,
-    /// Links are to be read, and what is attached to them.
+    /// All links are to be read, and what is attached to them.
     pub links: bool,
+    /// Links, by ifindex, that are to be read, with what is attached to them.
+    pub some_links: BTreeSet<u32>,
     /// Packet sockets and rules are to be read.
     pub rules: bool,
     /// Any port may have changed, and any station with it.
@@ -271,7 +309,7 @@ impl Dirty {
     /// Whether something is to be read at once. Dumps of ports can wait.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.overrun || self.fdb_overrun || self.links || self.rules
+        self.overrun || self.fdb_overrun || self.links || !self.some_links.is_empty() || self.rules
     }
 
     /// Whether anything may have changed, without an event that says what.

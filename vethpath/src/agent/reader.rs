@@ -110,6 +110,35 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads some links, by ifindex, the programs on them, and their inner ends. If one of them has another name, everything
+    /// is to be read.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_some_links(&mut self, facts: &mut NetnsState, some: &BTreeSet<u32>) -> Result<()> {
+        let ifindexes: Vec<u32> = some.iter().copied().collect();
+        for (&ifindex, reply) in ifindexes.iter().zip(self.socket.raw_links_at(&ifindexes)?) {
+            let Some(reply) = reply else {
+                self.forget_reply(ifindex);
+                facts.forget_link(ifindex);
+                continue;
+            };
+            let name = |facts: &NetnsState| facts.links.get(&ifindex).map(|link| link.name.clone());
+            let known = name(facts);
+            self.update_link(facts, &reply)?;
+            facts.dirty.links |= known != name(facts);
+        }
+        let found = self.programs_on_ports(facts, Some(some));
+        let (attached, foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
+        let mut changed = replace(&mut facts.attached, some, &attached);
+        changed.extend(replace(&mut facts.foreign, some, &foreign));
+        facts.mark_changed(changed);
+        let is_one = |port: &LabPort| facts.link_of(port).is_some_and(|link| some.contains(&link.ifindex));
+        let ports = self.layout.ports.iter().enumerate().filter(|(_, port)| is_one(port));
+        let ports: Vec<usize> = ports.map(|(at, _)| at).collect();
+        self.read_inner_ends(facts, &ports, |_| false)
+    }
+
     /// Reads the links of the ports with these numbers in the layout, and those of trunks.
     ///
     /// # Errors
@@ -138,7 +167,8 @@ impl Reader {
     fn update_link(&mut self, facts: &mut NetnsState, reply: &RawLink) -> Result<()> {
         let (ifindex, hash) = (reply.ifindex(), hash(reply));
         if self.link_replies.insert(ifindex, hash) != Some(hash) || !facts.links.contains_key(&ifindex) {
-            let link = reply.read()?;
+            // As events have it.
+            let link = reply.read()?.without_counters();
             if !facts.links.has(&link) {
                 facts.set_link(link);
             }
@@ -231,7 +261,7 @@ impl Reader {
 
     /// Records which ports run our program, and which run others.
     pub fn read_programs(&self, facts: &mut NetnsState) {
-        let found = self.programs_on_ports(facts);
+        let found = self.programs_on_ports(facts, None);
         let (attached, foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
         let mut changed = difference(&facts.attached, &attached);
         changed.extend(difference(&facts.foreign, &foreign));
@@ -239,10 +269,14 @@ impl Reader {
         facts.mark_changed(changed);
     }
 
-    /// The ports that run our program, and those with other programs or filters, by ifindex.
-    fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
+    /// The ports that run our program, and those with other programs or filters, by ifindex: of all, or of some.
+    fn programs_on_ports(
+        &self,
+        facts: &NetnsState,
+        only: Option<&BTreeSet<u32>>,
+    ) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
         let ports = self.layout.all_ports().filter_map(|(port, _)| Some(facts.link(port)?.ifindex));
-        let ports: Vec<u32> = ports.collect();
+        let ports: Vec<u32> = ports.filter(|port| only.is_none_or(|some| some.contains(port))).collect();
         let domain = u32::from(self.layout.domain);
         let Attached { ours: mut attached, mut foreign, program } =
             datapath::attached_by_index(self.socket.netns(), &self.pins, domain, &ports)?;
@@ -306,6 +340,18 @@ fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
 /// The links that are in one set alone.
 pub(super) fn difference(before: &BTreeSet<u32>, now: &BTreeSet<u32>) -> Vec<u32> {
     before.symmetric_difference(now).copied().collect()
+}
+
+/// Makes a set contain, of `some` links, those that `now` has. Returns the links that this has changed.
+pub(super) fn replace(set: &mut BTreeSet<u32>, some: &BTreeSet<u32>, now: &BTreeSet<u32>) -> Vec<u32> {
+    let changed: Vec<u32> =
+        some.iter().filter(|link| set.contains(link) != now.contains(link)).copied().collect();
+    for &link in &changed {
+        if !set.remove(&link) {
+            set.insert(link);
+        }
+    }
+    changed
 }
 
 fn hash(link: &RawLink) -> u64 {

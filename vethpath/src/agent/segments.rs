@@ -10,8 +10,8 @@ use super::{
     netns_state::NetnsState,
 };
 
-/// If more links have changed, evaluating every port is faster.
-const MOST_CHANGED: usize = 64;
+/// If more links have changed, reading all of them and evaluating every port is faster.
+pub const MOST_CHANGED: usize = 64;
 
 /// What is armed in one bridge namespace, and which bridges are joined there.
 #[derive(Clone, Debug, Default, PartialEq)]

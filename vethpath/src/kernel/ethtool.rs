@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use netlink_packet_core::NlaBuffer;
 use netlink_sys::Socket;
+use nix::libc;
 
 use super::netlink::{self, Attributes, NetlinkError, generic};
 
@@ -163,7 +164,33 @@ fn bit_of(bit: &NlaBuffer<&[u8]>) -> Result<(String, bool), NetlinkError> {
 /// The one transmit feature that is off by default. It changes no frame.
 const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
 
-/// The ifindexes of devices in the socket's namespace on which a changeable transmit offload is off
+/// Requests something of every device in the socket's namespace, or of some, by ifindex. A device that is gone, or does not
+/// have it, has no reply, as in a dump.
+fn replies(
+    socket: &Socket,
+    family: u16,
+    only: Option<&BTreeSet<u32>>,
+    command: u8,
+    flags: u32,
+) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    let payload = |header: Attributes| {
+        let header = if flags == 0 { header } else { header.bytes(HEADER_FLAGS, &flags.to_ne_bytes()) };
+        Attributes::default().nested(HEADER, &header).behind(&[command, 1, 0, 0])
+    };
+    let Some(only) = only else { return netlink::dump(socket, family, &payload(Attributes::default())) };
+    let mut replies = Vec::new();
+    for ifindex in only {
+        let header = Attributes::default().bytes(HEADER_IFINDEX, &ifindex.to_ne_bytes());
+        match netlink::request(socket, family, 0, &payload(header)) {
+            Ok(mut reply) => replies.append(&mut reply),
+            Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EOPNOTSUPP)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(replies)
+}
+
+/// The ifindexes of devices in the socket's namespace, or of some of them, on which a changeable transmit offload is off
 /// (`ethtool -K PORT tx off`). `family` is the number of [`FAMILY`].
 /// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_GET`).
 ///
@@ -172,7 +199,11 @@ const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
 ///
 /// # Errors
 /// The kernel refuses the request, or its reply is malformed.
-pub fn reduced_offloads(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, NetlinkError> {
+pub fn reduced_offloads(
+    socket: &Socket,
+    family: u16,
+    only: Option<&BTreeSet<u32>>,
+) -> Result<BTreeSet<u32>, NetlinkError> {
     // The names are the same for all devices, and much longer than the words.
     let set = Attributes::default().bytes(STRING_SET_ID, &FEATURE_NAMES.to_ne_bytes());
     let sets = Attributes::default().nested(STRING_SET, &set);
@@ -184,10 +215,8 @@ pub fn reduced_offloads(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, N
     if transmit.is_empty() {
         return Err(NetlinkError::Malformed("no feature has a name"));
     }
-    let flags = Attributes::default().bytes(HEADER_FLAGS, &COMPACT.to_ne_bytes());
-    let payload = Attributes::default().nested(HEADER, &flags).behind(&[FEATURES_GET, 1, 0, 0]);
     let mut reduced = BTreeSet::new();
-    for reply in netlink::dump(socket, family, &payload)? {
+    for reply in replies(socket, family, only, FEATURES_GET, COMPACT)? {
         let (ifindex, changeable, active) = parse_feature_words(&reply)?;
         if transmit.iter().any(|&bit| is_set(&changeable, bit) && !is_set(&active, bit)) {
             reduced.insert(ifindex);
@@ -270,8 +299,8 @@ const CHANNELS_GET: u8 = 17;
 const TX_COUNT: u16 = 7;
 const COMBINED_COUNT: u16 = 9;
 
-/// The ifindexes, in the socket's namespace, of devices that have several transmit queues in use (`ethtool -L`).
-/// `family` is the number of [`FAMILY`].
+/// The ifindexes of devices in the socket's namespace, or of some of them, that have several transmit queues in use
+/// (`ethtool -L`). `family` is the number of [`FAMILY`].
 /// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_CHANNELS_GET`).
 ///
 /// A frame is received in the queue at the other end of a veth that it was sent from, if that end has as many queues
@@ -280,11 +309,13 @@ const COMBINED_COUNT: u16 = 9;
 ///
 /// # Errors
 /// The kernel refuses, or its reply cannot be parsed.
-pub fn multiqueue(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, NetlinkError> {
-    let payload =
-        Attributes::default().nested(HEADER, &Attributes::default()).behind(&[CHANNELS_GET, 1, 0, 0]);
+pub fn multiqueue(
+    socket: &Socket,
+    family: u16,
+    only: Option<&BTreeSet<u32>>,
+) -> Result<BTreeSet<u32>, NetlinkError> {
     let mut found = BTreeSet::new();
-    for reply in netlink::dump(socket, family, &payload)? {
+    for reply in replies(socket, family, only, CHANNELS_GET, 0)? {
         let (ifindex, queues) = parse_channels(&reply)?;
         if queues > 1 {
             found.insert(ifindex);
@@ -363,14 +394,18 @@ mod tests {
             let socket = Socket::new(NETLINK_GENERIC).unwrap();
             let family = generic::family(&socket, FAMILY).unwrap();
             let index = |name: &str| nix::net::if_::if_nametoindex(name).unwrap();
-            assert!(!reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+            let reduced = |only: Option<&BTreeSet<u32>>| reduced_offloads(&socket, family, only).unwrap();
+            assert!(!reduced(None).contains(&index("va")));
             ethtool(&["tx", "off"]);
-            let now = reduced_offloads(&socket, family).unwrap();
+            let now = reduced(None);
             assert!(now.contains(&index("va")) && !now.contains(&index("vb")), "{now:?}");
+            let (gone, lo) = (9999, index("lo"));
+            assert_eq!(reduced(Some(&[index("va"), index("vb"), gone].into())), [index("va")].into());
+            assert_eq!(reduced(Some(&[index("vb"), lo].into())), BTreeSet::new());
             ethtool(&["tx", "on"]);
-            assert!(!reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+            assert!(!reduced(None).contains(&index("va")));
             ethtool(&["tso", "off"]);
-            assert!(reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+            assert!(reduced(None).contains(&index("va")));
         });
     }
 
@@ -384,8 +419,12 @@ mod tests {
             let index = nix::net::if_::if_nametoindex("va").unwrap();
             for (count, several) in [("1", false), ("3", true), ("1", false)] {
                 let _ = run("ethtool", &["-L", "va", "tx", count]);
-                let found = multiqueue(&socket, family).unwrap();
+                let found = multiqueue(&socket, family, None).unwrap();
                 assert_eq!(found.contains(&index), several, "{count}: {found:?}");
+                // The loopback device has no queues.
+                let some = [1, index, 9999].into();
+                let of_some = multiqueue(&socket, family, Some(&some)).unwrap();
+                assert_eq!(of_some, &found & &some, "{count}");
             }
         });
     }

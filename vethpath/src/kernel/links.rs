@@ -306,6 +306,25 @@ pub(super) fn parse_port(payload: &[u8]) -> std::result::Result<LinkFacts, Netli
     Ok(link)
 }
 
+/// The ifindex of a link, and of its other end, if the message has it. A veth whose other end is in another namespace always
+/// has it (`rtnl_fill_link_netnsid` in net/core/rtnetlink.c).
+pub(super) fn parse_ends(payload: &[u8]) -> std::result::Result<(u32, Option<u32>), NetlinkError> {
+    // `struct ifinfomsg`, and an attribute of linux/if_link.h.
+    const HEADER: usize = 16;
+    const LINK: u16 = 5;
+    let malformed = || NetlinkError::Malformed("a link cannot be parsed");
+    let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|word| u32::from_ne_bytes(*word));
+    let mut port = None;
+    for attribute in NlasIterator::new(rest) {
+        let attribute = attribute.map_err(|_| malformed())?;
+        if attribute.kind() == LINK {
+            port = word(attribute.value());
+        }
+    }
+    Ok((word(&header[4..]).ok_or_else(malformed)?, port))
+}
+
 /// A link's message with `?` for each byte that is not ASCII in its names and its alias. The kernel takes any bytes but
 /// `/`, `:` and spaces in a name (`dev_valid_name` in net/core/dev.c), and any in an alias.
 fn in_ascii(payload: &[u8]) -> Vec<u8> {

@@ -62,6 +62,14 @@ pub enum Event {
         /// The link's ifindex.
         ifindex: u32,
     },
+    /// A link of another namespace was added, changed or removed.
+    Peer {
+        /// Its ifindex, in its namespace.
+        ifindex: u32,
+        /// The ifindex of its other end, in the namespace of that, where the kernel names it. A link that is being removed
+        /// may have lost it.
+        port: Option<u32>,
+    },
     /// Something that has no details was changed.
     Changed,
     /// Overrun (`ENOBUFS`), or an event was malformed. The state must be read again.
@@ -93,15 +101,15 @@ impl Watch {
         Ok(Self { socket: sockets::route(netns, &[NEIGHBOUR])?, netns: netns.clone(), read: parse })
     }
 
-    /// Watches the links of every namespace that `netns` has a netns id for, such as those of its veths' peers. An
-    /// event only states *that* something changed, since ifindexes are ambiguous here.
+    /// Watches the links of every namespace that `netns` has a netns id for, such as those of its veths' peers, and its
+    /// own. The only events are [`Event::Peer`] and [`Event::Lost`].
     ///
     /// # Errors
     /// No socket can be opened there.
     pub fn peers(netns: &Netns) -> Result<Self> {
         let socket = sockets::route(netns, &[LINK])?;
         socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
-        let read = |_: &[u8], events: &mut Vec<Event>| events.push(Event::Changed);
+        let read = |datagram: &[u8], events: &mut Vec<Event>| parse_with(datagram, events, peer_event);
         Ok(Self { socket, netns: netns.clone(), read })
     }
 
@@ -188,12 +196,31 @@ impl Watch {
 
 /// Parses the messages of one datagram. A malformed message counts as [`Event::Lost`].
 pub(crate) fn parse(datagram: &[u8], events: &mut Vec<Event>) {
+    parse_with(datagram, events, event);
+}
+
+fn parse_with(
+    datagram: &[u8],
+    events: &mut Vec<Event>,
+    event: fn(&Message<'_>) -> std::result::Result<Option<Event>, NetlinkError>,
+) {
     for message in netlink::messages(datagram) {
         match message.and_then(|message| event(&message)) {
             Ok(event) => events.extend(event),
             Err(_) => events.push(Event::Lost),
         }
     }
+}
+
+/// The event of a link of another namespace. Most of the message is not parsed: many come while a lab is brought up. Those of
+/// bridges are about attributes of ports, which matter to no other namespace.
+fn peer_event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkError> {
+    if message.payload.first() == Some(&BRIDGE_FAMILY) {
+        return Ok(None);
+    }
+    let (ifindex, port) = links::parse_ends(message.payload)?;
+    let port = port.filter(|_| message.kind == RTM_NEWLINK);
+    Ok(matches!(message.kind, RTM_NEWLINK | RTM_DELLINK).then_some(Event::Peer { ifindex, port }))
 }
 
 fn event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkError> {
@@ -228,9 +255,13 @@ mod tests {
     use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
     use super::*;
-    use crate::kernel::{
-        netlink::message,
-        sandbox::{in_new_namespace, run},
+    use crate::{
+        kernel::{
+            NewVeth, RouteSocket, VethEnd,
+            netlink::message,
+            sandbox::{in_new_namespace, run},
+        },
+        topology::{IfName, Mac},
     };
 
     /// Runs `test` in a tokio runtime on this thread.
@@ -254,6 +285,39 @@ mod tests {
                 // Another uevent that is sent to every namespace (`kobject_synth_uevent`).
                 std::fs::write("/sys/devices/system/cpu/cpu0/uevent", "change").unwrap();
                 assert_eq!(watch.next().await.unwrap(), [], "it is received, and is no module");
+            });
+        });
+    }
+
+    #[test]
+    fn an_event_of_another_namespace_names_the_port_whose_other_end_it_is_about() {
+        in_new_namespace(|| {
+            in_runtime(async {
+                let (here, there) = (Netns::current().unwrap(), Netns::create("there").unwrap());
+                let socket = RouteSocket::open(&here).unwrap();
+                let names: [IfName; 2] = ["va", "e"].map(|name| name.parse().unwrap());
+                let mac = |last| Mac::unicast([2, 0, 0, 0, 0, last]).unwrap();
+                let end = |name, last| VethEnd { name, mac: mac(last), bridge: None };
+                let veth = NewVeth {
+                    end: end(&names[0], 1),
+                    peer: end(&names[1], 2),
+                    peer_netns: &there,
+                    mtu: None,
+                };
+                assert!(socket.create_veths(&[veth]).unwrap().iter().all(Result::is_ok));
+                let port = socket.link("va").unwrap().unwrap();
+                let inner = port.peer.unwrap();
+                let mut watch = Watch::peers(&here).unwrap();
+                let _ = there.run(|| run("ip", &["link", "set", "dev", "e", "mtu", "1400"])).unwrap();
+                let event = |port| Event::Peer { ifindex: inner, port };
+                let events = watch.drain().unwrap();
+                assert!(
+                    !events.is_empty() && events.iter().all(|one| *one == event(Some(port.ifindex))),
+                    "{events:?}"
+                );
+                let _ = there.run(|| run("ip", &["link", "delete", "dev", "e"])).unwrap();
+                let events = watch.drain().unwrap();
+                assert!(events.contains(&event(None)), "{events:?}");
             });
         });
     }

@@ -34,8 +34,8 @@ pub enum Which<'a> {
 const BURST: Duration = Duration::from_millis(5);
 
 impl BridgeNetns {
-    /// Follows the ports that were plugged in, renamed, moved or removed.
-    pub(super) fn follow_guests(&mut self, numbers: &mut GuestNumbers) {
+    /// Follows the ports that were plugged in, renamed, moved or removed. Returns whether there were any.
+    pub(super) fn follow_guests(&mut self, numbers: &mut GuestNumbers) -> bool {
         let mut ports = found(&self.reader.layout, &self.state);
         let domain = self.reader.layout.domain;
         let mut leaving = numbers.ports_of(domain);
@@ -62,10 +62,11 @@ impl BridgeNetns {
                 info!("{} was plugged into {}", port.port, port.bridge);
             }
         }
-        if self.reader.layout.set_guests(ports) {
-            // Rules were read for the former ports, by name.
-            (self.state.dirty.ports, self.state.dirty.rules) = (true, true);
-        }
+        let is_changed = self.reader.layout.set_guests(ports);
+        // Rules were read for the former ports, by name.
+        self.state.dirty.ports |= is_changed;
+        self.state.dirty.rules |= is_changed;
+        is_changed
     }
 
     /// Takes the program off a port that has left, and its number. Both may be of an earlier agent.

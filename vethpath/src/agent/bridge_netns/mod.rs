@@ -20,7 +20,7 @@ use super::{
     layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
-    segments::Segments,
+    segments::{MOST_CHANGED, Segments},
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
@@ -157,10 +157,7 @@ impl BridgeNetns {
                 self.apply_fdb_events(&events?);
                 return Ok(true);
             }
-            events = self.events_of_peers.next() => {
-                events?;
-                self.state.dirty.links = true;
-            }
+            events = self.events_of_peers.next() => self.apply_peer_events(&events?),
             events = next_of(&mut self.rule_events) => {
                 events?;
                 self.state.dirty.rules = true;
@@ -193,6 +190,10 @@ impl BridgeNetns {
             }
             self.state.apply_link_event(event);
         }
+    }
+
+    fn apply_peer_events(&mut self, events: &[Event]) {
+        events.iter().for_each(|event| self.state.apply_peer_event(event));
     }
 
     fn apply_fdb_events(&mut self, events: &[Event]) {
@@ -254,8 +255,9 @@ impl BridgeNetns {
         &mut self.state.dirty
     }
 
-    /// Reads what is dirty; everything but the FDB, if events of links were lost. Events that arrive meanwhile are older than
-    /// what is read, or repeat it: they are applied before the state is used, and may make something dirty again.
+    /// Reads what is dirty; everything but the FDB, if events of links were lost. After events of few links, these alone are
+    /// read. Events that arrive meanwhile are older than what is read, or repeat it: they are applied before the state is
+    /// used, and may make something dirty again.
     ///
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
@@ -264,16 +266,10 @@ impl BridgeNetns {
         if std::mem::take(&mut dirty.overrun) {
             (dirty.links, dirty.rules, dirty.ports) = (true, true, true);
         }
-        if std::mem::take(&mut self.state.dirty.links) {
-            self.events_of_peers.drain()?;
-            let before = self.state.netfilter_calls(&self.reader.layout);
-            self.reader.read_links(&mut self.state)?;
-            self.state.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
-            self.follow_guests(numbers);
-            let all: Vec<usize> = (0..self.reader.layout.ports.len()).collect();
-            self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
-            self.resync_devices();
-            self.follow_own_macs()?;
+        if dirty.links || !dirty.some_links.is_empty() {
+            let events = self.events_of_peers.drain()?;
+            self.apply_peer_events(&events);
+            self.read_dirty_links(numbers)?;
         }
         if self.state.dirty.fdb_overrun {
             self.verify_fdb()?;
@@ -286,6 +282,40 @@ impl BridgeNetns {
         self.drain_events()?;
         self.state.dirty.unread_events = false;
         Ok(())
+    }
+
+    /// Reads all links, or some of them, and what is attached to them.
+    fn read_dirty_links(&mut self, numbers: &mut GuestNumbers) -> Result<()> {
+        let some = std::mem::take(&mut self.state.dirty.some_links);
+        let is_all = std::mem::take(&mut self.state.dirty.links) || !self.can_be_read_alone(&some);
+        let before = self.state.netfilter_calls(&self.reader.layout);
+        match is_all {
+            true => self.reader.read_links(&mut self.state)?,
+            false => self.reader.read_some_links(&mut self.state, &some)?,
+        }
+        self.state.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
+        let has_other_guests = self.follow_guests(numbers);
+        if is_all {
+            let all: Vec<usize> = (0..self.reader.layout.ports.len()).collect();
+            self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
+            self.resync_devices();
+        } else {
+            // Nothing of a guest's port was read before it was known as one.
+            self.state.dirty.links |= has_other_guests;
+            let offloads = self.reader.read_offloads_of(&mut self.state, &some);
+            self.state.dirty.ports |= offloads.is_err();
+            self.follow_failure_of_devices(offloads);
+        }
+        self.follow_own_macs()
+    }
+
+    /// Whether reading some links after their events finds all that these are about. XDP needs more of an inner end, which
+    /// is read in its namespace, and where something could not be read before, everything is read.
+    fn can_be_read_alone(&self, some: &BTreeSet<u32>) -> bool {
+        some.len() <= MOST_CHANGED
+            && !self.reader.layout.has_xdp()
+            && !self.devices_unreadable
+            && self.state.unreadable.is_empty()
     }
 
     fn scan_interference(&mut self) {
@@ -317,12 +347,16 @@ impl BridgeNetns {
         let before = of(&self.state);
         let offloads = self.reader.read_offloads(&mut self.state);
         let xdp = self.reader.read_xdp(&mut self.state);
-        let failed = offloads.and(xdp);
-        if let (Err(error), false) = (&failed, self.devices_unreadable) {
+        self.follow_failure_of_devices(offloads.and(xdp));
+        self.state.dirty.ports |= before != of(&self.state);
+    }
+
+    /// Records whether device features can be read, and reports once that they cannot.
+    fn follow_failure_of_devices(&mut self, read: Result<()>) {
+        if let (Err(error), false) = (&read, self.devices_unreadable) {
             warn!("{error}");
         }
-        self.devices_unreadable = failed.is_err();
-        self.state.dirty.ports |= before != of(&self.state);
+        self.devices_unreadable = read.is_err();
     }
 
     /// Writes the ports here that the XDP program may redirect to.

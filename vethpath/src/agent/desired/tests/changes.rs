@@ -151,6 +151,69 @@ fn what_concerns_every_port_evaluates_all() {
     assert_eq!(many, None);
 }
 
+/// What is to be read after an event: all links, and these.
+fn read_after(event: &Event) -> (bool, Vec<u32>) {
+    let mut facts = facts();
+    facts.apply_link_event(event);
+    assert!(facts.dirty.is_stale());
+    (facts.dirty.links, facts.dirty.some_links.into_iter().collect())
+}
+
+#[test]
+fn an_event_of_a_known_link_has_that_link_read() {
+    let link_event = |link: LinkFacts| read_after(&Event::Link(Box::new(link)));
+    assert_eq!(link_event(port(A)), (false, vec![A]), "even if the event shows no difference");
+    assert_eq!(link_event(LinkFacts { up: false, ..port(B) }), (false, vec![B]));
+    assert_eq!(link_event(LinkFacts { controller: None, ..port(B) }), (false, vec![B]));
+    let bridge = facts().links[&BRIDGE].clone();
+    assert_eq!(link_event(LinkFacts { up: false, ..bridge }), (false, vec![BRIDGE]));
+    for event in [
+        Event::Port { ifindex: A, bridge: Some(BRIDGE), attributes: Vec::new() },
+        Event::Released { ifindex: A },
+        Event::Gone { ifindex: A },
+    ] {
+        assert_eq!(read_after(&event), (false, vec![A]), "{event:?}");
+    }
+}
+
+#[test]
+fn an_event_of_another_link_has_all_read() {
+    let all = (true, vec![]);
+    let link_event = |link: LinkFacts| read_after(&Event::Link(Box::new(link)));
+    assert_eq!(link_event(link(99, "eth0")), all, "a new link");
+    assert_eq!(link_event(LinkFacts { name: "other".to_owned(), ..port(A) }), all, "another name");
+    assert_eq!(link_event(LinkFacts { ifindex: 99, ..port(A) }), all, "another ifindex");
+    for event in [
+        Event::Port { ifindex: 99, bridge: Some(BRIDGE), attributes: Vec::new() },
+        Event::Released { ifindex: 99 },
+        Event::Traffic { ifindex: A },
+        Event::Changed,
+    ] {
+        assert_eq!(read_after(&event), all, "{event:?}");
+    }
+    let mut facts = facts();
+    facts.apply_link_event(&Event::Lost);
+    assert!(facts.dirty.overrun && facts.dirty.is_suspect());
+}
+
+#[test]
+fn an_event_of_an_inner_end_has_its_port_read() {
+    let read_after = |event: Event| {
+        let mut facts = facts();
+        for port in [A, B] {
+            facts.links.get_mut(&port).expect("a port").peer = Some(2);
+        }
+        facts.apply_peer_event(&event);
+        (facts.dirty.links, facts.dirty.some_links.into_iter().collect::<Vec<_>>())
+    };
+    assert_eq!(read_after(Event::Peer { ifindex: 2, port: Some(A) }), (false, vec![A]));
+    assert_eq!(read_after(Event::Peer { ifindex: 7, port: Some(A) }), (false, vec![A]), "it was moved");
+    assert_eq!(read_after(Event::Peer { ifindex: 2, port: None }), (false, vec![A, B]), "either of them");
+    assert_eq!(read_after(Event::Peer { ifindex: 7, port: None }), (false, vec![]));
+    assert_eq!(read_after(Event::Peer { ifindex: 2, port: Some(99) }), (false, vec![]), "another's");
+    assert_eq!(read_after(Event::Lost), (true, vec![]));
+}
+
 #[test]
 fn a_trunk_concerns_its_segment_only_if_it_opens_or_closes() {
     let mut followed = Followed::new(chain::layout(), chain::facts());
