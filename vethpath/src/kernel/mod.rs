@@ -12,6 +12,7 @@ mod bridge;
 pub mod clock;
 pub mod devconf;
 pub mod driver;
+pub mod echo;
 pub mod engine;
 mod error;
 pub mod ethtool;
@@ -23,6 +24,7 @@ mod ip;
 mod link_batch;
 mod links;
 mod namespace_id;
+mod neighbours;
 pub mod netfilter;
 mod netlink;
 pub mod netns;
@@ -53,6 +55,7 @@ pub use fdb::FdbEntry;
 pub use ip::{FormerRoute, NeighbourTable, RouteFacts, neighbour_tables};
 pub use link_batch::{LinkChange, NewVeth, VethEnd};
 pub use links::{GsoLimits, LinkCounters, LinkFacts, PortAttribute, RawLink, XdpMode};
+pub use neighbours::Neighbour;
 pub use netlink::{
     NetlinkError, generic,
     sockets::{Source, blocking},

@@ -11,11 +11,13 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::{Place, Route, Topology};
 
 /// An address family with a neighbour table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     /// ARP.
     Ipv4,
@@ -36,7 +38,9 @@ impl Family {
         }
     }
 
-    fn has(self, address: IpAddr) -> bool {
+    /// Whether an address is of it.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
         address.is_ipv4() == (self == Self::Ipv4)
     }
 }
