@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use vethpath::topology::{Place, Source, Topology, read};
 
-use crate::harness::{Host, SLACK, in_parallel, wait_for};
+use crate::harness::{Host, SLACK, in_parallel, wait_for, wait_until};
 
 /// The size here of groups that have thousands: nothing depends on the number, and `scale` tests large groups.
 const COUNT: u32 = 20;
@@ -79,6 +79,13 @@ fn check_example(host: &mut Host, n: usize, example: &Example) {
         assert!(output.succeeded(), "{}: {output}\n{text}", example.title);
         let plan = host.vethpath(format!("plan {file}")).ok();
         assert!(plan.stdout.contains("nothing to change"), "{}: {plan}", example.title);
+        if !topology.expectations.is_empty() {
+            // On a busy machine a second may be too short for a reply.
+            wait_until(SLACK, || {
+                let tested = host.vethpath(format!("test {file}"));
+                if tested.succeeded() { Ok(()) } else { Err(format!("{}: {tested}", example.title)) }
+            });
+        }
         let down = host.vethpath(format!("down {file}"));
         assert!(down.succeeded(), "{}: {down}", example.title);
     }

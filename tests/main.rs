@@ -34,6 +34,7 @@ mod peer;
 mod ports;
 mod programs;
 mod raw_frames;
+mod reach;
 mod round_trips;
 mod scale;
 mod security;

@@ -154,6 +154,12 @@ pub enum Command {
     },
     /// Show which interface is the other end of a veth, whoever made it.
     Peer(PeerArgs),
+    /// Show which hosts of a lab reach which, by IPv4 and IPv6. Exit code 3: not all do.
+    ///
+    /// Each host asks each other one for an ICMP echo, all at the same time.
+    Ping(PingArgs),
+    /// Try the expectations of a lab: each `[[expect]]` of its file. Exit code 3: one does not hold.
+    Test(TestArgs),
     /// Draw a lab, or a file that is not up.
     ///
     /// A file is drawn with the names that a new lab of it would have. Guest ports are not drawn.
@@ -275,6 +281,46 @@ pub struct PeerArgs {
     /// Where this end is: a host of a lab, a name in /run/netns, a pid or a container [default: the caller's namespace].
     #[arg(long = "in", value_name = "NS")]
     pub namespace: Option<String>,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Arguments of `ping`.
+#[derive(Args, Clone, Debug)]
+pub struct PingArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    /// Only these hosts ask [default: all].
+    #[arg(long, value_name = "NS", value_delimiter = ',')]
+    pub from: Vec<String>,
+    /// Only these hosts are asked [default: all].
+    #[arg(long, value_name = "NS", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// How long each host waits for a reply, such as `500ms` or `5s`. Requests are repeated meanwhile.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = wait)]
+    pub within: Duration,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// A time to wait: a number of seconds, or a time with its unit.
+fn wait(text: &str) -> Result<Duration, String> {
+    let time = period(text)?;
+    if time <= Duration::from_secs(60) {
+        Ok(time)
+    } else {
+        Err("expected a time from 100ms to 1m".to_owned())
+    }
+}
+
+/// Arguments of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    /// Also write the results as JUnit's XML, for a CI system.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod output;
 pub mod peer;
 pub mod plan;
+pub mod reach;
 pub mod show;
 pub mod state;
 pub mod stats;

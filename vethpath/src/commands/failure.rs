@@ -16,6 +16,8 @@ pub enum Exit {
     Request,
     /// The system refused, or something unexpected.
     System,
+    /// An expectation does not hold.
+    Unmet,
     /// SIGINT.
     Interrupted,
     /// The exit code of a program that was run for the user.
@@ -28,6 +30,7 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Request => 1,
             Exit::System => 2,
+            Exit::Unmet => 3,
             Exit::Interrupted => 130,
             Exit::Of(code) => code,
         })

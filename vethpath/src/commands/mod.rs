@@ -16,10 +16,12 @@ mod list;
 mod metrics;
 mod neighbours;
 mod peer;
+mod ping;
 mod plan;
 mod stats;
 mod stream;
 mod subnets;
+mod test;
 mod up;
 mod validate;
 mod watch;
@@ -66,6 +68,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
         Command::Graph(arguments) => graph::run(&arguments, out),
         Command::Peer(arguments) => peer::run(&arguments, out),
+        Command::Ping(arguments) => ping::run(&arguments, out),
+        Command::Test(arguments) => test::run(&arguments, out),
         Command::Doctor { json } => doctor::run(json.json, out),
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),

@@ -4,6 +4,7 @@ pub mod bench;
 mod events;
 mod format;
 pub mod graph;
+mod reach;
 mod round_trips;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -13,6 +14,7 @@ mod summary;
 
 pub use events::{describe, event};
 pub use format::{count, grouped, one_line, percent, printable, short};
+pub use reach::{junit, reachability, verdicts};
 pub use round_trips::milliseconds;
 pub use show::show;
 pub use stats::{Table, label, label_width, matrix, stats};

@@ -6,7 +6,7 @@ use super::{
     AdoptedBridge, Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place,
     Scope, Topology,
     declared::{AdoptedDecl, BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
-    derived_mac, fabric,
+    derived_mac, expect, fabric,
     fault::Sink,
     links::{self, Far, Links},
     lint, port_mac, port_name,
@@ -37,6 +37,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     check_mtus(declared, &links, sink);
     check_settings(declared, sink);
     routes::check(declared, sink);
+    expect::check(&index, sink);
     unique::check_declared(declared, sink);
     unique::check_ports(&declared.bridges, &links, &joints, sink);
 
@@ -64,12 +65,14 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         lab: lab.clone(),
         next_trunk: 0,
         guests: None,
+        expectations: expect::made(declared),
     };
     topology.uplink_routes = fabric::routes(&topology);
     topology.assign_ports(&[]);
     topology.assign_numbers(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
     if is_resolved {
+        expect::check_paths(&topology, declared, sink);
         lint::warn(declared, &links, &joints, sink);
     }
     topology

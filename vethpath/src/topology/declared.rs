@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Adopt, Datapath, IfName, Mac, NsName, Place, Route, Sysctl,
+    Adopt, Datapath, IfName, Mac, NsName, Place, Route, Sysctl, Target, Way,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
@@ -99,6 +99,17 @@ impl InterfaceDecl {
     }
 }
 
+/// An `[[expect]]`.
+#[derive(Debug)]
+pub(super) struct ExpectDecl {
+    pub(super) from: At<NsName>,
+    pub(super) to: At<Target>,
+    pub(super) reaches: bool,
+    pub(super) port: Option<u16>,
+    pub(super) path: Option<At<Way>>,
+    pub(super) within_ms: u32,
+}
+
 /// A group whose namespaces are distributed over several bridges.
 #[derive(Debug)]
 pub(super) struct Spread {
@@ -131,6 +142,8 @@ pub(super) struct Declared {
     pub(super) adopted: Vec<AdoptedDecl>,
     pub(super) namespaces: Vec<NamespaceDecl>,
     pub(super) interfaces: Vec<InterfaceDecl>,
+    /// What is expected of the lab.
+    pub(super) expectations: Vec<ExpectDecl>,
     /// Groups on more than one bridge.
     pub(super) spreads: Vec<Spread>,
     /// Bridges that were left out for an invalid name. A reference to one is not reported again.

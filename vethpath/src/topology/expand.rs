@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{
     Adopt, AdoptedBridge, Bridge, Container, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology,
-    derived_mac,
+    derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -60,7 +60,7 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
             interface(topology, &near.place, &near.interface, &link, out)?;
         }
     }
-    Ok(())
+    topology.expectations.iter().try_for_each(|expectation| expect::expand(expectation, out))
 }
 
 fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Result {

@@ -26,6 +26,8 @@ pub(super) const MOST_ADDRESSES: usize = 64;
 pub(super) const MOST_ROUTES: usize = 1024;
 /// Settings of a namespace or interface.
 pub(super) const MOST_SYSCTLS: usize = 256;
+/// Expectations of a file.
+pub(super) const MOST_EXPECTATIONS: usize = 4096;
 /// The IPv6 minimum MTU, in bytes (RFC 8200).
 pub const MTU_V6: u32 = 1280;
 
@@ -113,6 +115,8 @@ const ADDRESS: &str = "^[0-9A-Fa-f.:]+$";
 const LOOPBACK: &str = r"^(127(\.[0-9]{1,3}){3}|\[[0:]*:1\]):[0-9]{1,5}$";
 const DESTINATION: &str = "^(default|[0-9A-Fa-f.:]+/[0-9]{1,3})$";
 
+const TIME: &str = r"^[0-9]+(\.[0-9]+)?(ms|s|m)$";
+
 // Where rustfmt is skipped, a key takes two lines.
 
 /// The file itself.
@@ -143,6 +147,8 @@ pub(super) static FILE: Table = Table {
             "[mesh.m]", "A cable between each two of several namespaces."),
         key("chain", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &CHAIN, host: None },
             "[chain.c]", "Bridges in a row, joined by trunks."),
+        key("expect", Kind::Array { each: &EXPECT, most: MOST_EXPECTATIONS }, "[[expect]]",
+            "What must hold while the lab is up, for `vethpath test`."),
     ],
 };
 
@@ -356,6 +362,29 @@ pub(super) static MESH: Table = Table {
     ],
 };
 
+/// `[[expect]]`.
+#[rustfmt::skip]
+pub(super) static EXPECT: Table = Table {
+    what: "an expectation",
+    description: "What must hold while the lab is up.",
+    one_of: &[],
+    keys: &[
+        required(key("from", Kind::Pattern(NAMESPACE_NAME), r#"from = "ns0""#, "The namespace that asks.")),
+        required(key("to", Kind::Text, r#"to = "ns1""#,
+            "Who is to answer: a namespace, by IPv4 and IPv6 as far as both have addresses, or an address.")),
+        key("reaches", Kind::Boolean(Some(true)), "reaches = false", "Whether it is to answer."),
+        key("port", Kind::Integer { range: 1..=65535, unit: "" }, "port = 80",
+            "A TCP port that is to accept a connection. Default: an ICMP echo is to be answered."),
+        key("within", Kind::Pattern(TIME), r#"within = "10s""#,
+            "The time within which this must hold, from 10ms to 10m. Default: 5s."),
+        key("path", Kind::Pattern("^fast$"), r#"path = "fast""#,
+            "fast: packets in both directions must take the fast path."),
+    ],
+};
+
+/// An example of an expectation.
+pub(super) const AN_EXPECTATION: &str = r#"[[expect]] with from = "ns0" and to = "ns1""#;
+
 // Keys that several tables have.
 #[rustfmt::skip]
 const ACCEPT_RA: Key = key("accept_ra", Kind::Boolean(None), "accept_ra = true",
@@ -415,7 +444,9 @@ mod tests {
 
     #[test]
     fn every_key_has_an_example_and_a_description() {
-        for table in [&FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &ADOPT, &GROUP, &MESH, &CHAIN] {
+        for table in
+            [&FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &ADOPT, &GROUP, &MESH, &CHAIN, &EXPECT]
+        {
             for key in table.keys {
                 assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);
                 assert!(key.description.len() > 8, "{}: {}", table.what, key.name);

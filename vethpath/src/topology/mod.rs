@@ -11,6 +11,7 @@ mod assemble;
 mod declared;
 mod derive;
 mod expand;
+mod expect;
 mod fabric;
 mod fault;
 mod ipv6;
@@ -43,6 +44,7 @@ pub use derive::{
     acceleration_name, altname, derived_mac, lab_mark, pair_mark, port_mac, trunk_altname, trunk_mark,
 };
 pub use expand::{Expanded, expand};
+pub use expect::{Expectation, Target, Way};
 pub use fabric::{Fabric, UplinkRoute, overlap};
 pub use fault::{Fault, Faults, Level, closest};
 pub use ipv6::Ipv6;
@@ -153,6 +155,7 @@ fn lab(
         sink.cut();
     }
     shorthand::read(&file, &mut declared, sink);
+    expect::read(&file, &mut declared, sink);
     if sink.is_cut() {
         // Otherwise a bridge that could not be read or was left out would be reported as missing.
         return None;

@@ -11,7 +11,9 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Adopt, Container, Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute};
+use super::{
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute,
+};
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,9 @@ pub struct Topology {
     /// The numbers in the maps of guest ports, if a bridge has or had `guests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guests: Option<GuestRange>,
+    /// What `vethpath test` expects of it, in the file's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations: Vec<Expectation>,
 }
 
 /// The indexes in the counter map that a lab keeps for guest ports: ports of its bridges that other programs made.

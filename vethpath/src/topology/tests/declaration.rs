@@ -22,6 +22,7 @@ fn every_declared_key_is_read() {
         (&keys::GROUP, "[group.g]\n", ""),
         (&keys::MESH, "[mesh.m]\n", ""),
         (&keys::CHAIN, "[chain.c]\n", ""),
+        (&keys::EXPECT, "[[expect]]\n", ""),
     ] {
         for key in table.keys {
             let text = format!("{before}{} = 1979-05-27{after}\n", key.name);
@@ -70,6 +71,7 @@ fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
         ("### Chains", &keys::CHAIN),
         ("### `routes`", &keys::ROUTE),
         ("### `adopt`", &keys::ADOPT),
+        ("## Expectations", &keys::EXPECT),
     ] {
         let section = section(&page, heading);
         let examples: String =
@@ -89,6 +91,7 @@ fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
                     || line.contains(&format!("[{name}."))
                     || line.contains(&format!(".{name}."))
                     || line.contains(&format!(".{name}]"))
+                    || line == format!("[[{name}]]")
             };
             assert!(examples.lines().any(is_used), "{heading}: no example of `{name}`");
         }
@@ -110,6 +113,7 @@ fn every_limit_of_the_documentation_is_the_readers() {
         ("addresses of an interface", keys::MOST_ADDRESSES),
         ("routes of a namespace", keys::MOST_ROUTES),
         ("sysctls of a namespace", keys::MOST_SYSCTLS),
+        ("expectations", keys::MOST_EXPECTATIONS),
     ] {
         let row = limits_of_page.lines().find(|line| line.starts_with(&format!("| {what}")));
         assert!(row.is_some_and(|row| row.contains(&format!("| {most}"))), "{what}: {row:?}");
@@ -201,6 +205,11 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "[mesh.m]\ncount = 1",
         "[chain.c]",
         "[chain.c]\nbridges = ['a']",
+        "[[expect]]\nfrom = 'a'",
+        "[[expect]]\nfrom = 'a'\nto = 'b'\nport = 0",
+        "[[expect]]\nfrom = 'a'\nto = 'b'\nwithin = '5'",
+        "[[expect]]\nfrom = 'a'\nto = 'b'\npath = 'slow'",
+        "expect = 'all'",
     ] {
         assert!(!validator.is_valid(&json(text)), "the schema takes {text:?}");
         assert!(super::parse(text).is_err(), "the reader takes {text:?}");

@@ -255,3 +255,42 @@ fn limits() {
     let text = format!("[bridge.b]\naddresses = [\n{}\n]\n", addresses.join(",\n"));
     check(&[(&text, "67:1 `addresses` of a bridge has 65 entries, and 64 is the most", "in two")]);
 }
+
+#[test]
+fn expectations() {
+    let row = |keys: &str, fault: &str, hint: &str| {
+        let text = format!(
+            "[bridge.br0]\n[bridge.plain]\ndatapath = 'bridge'\n\
+             [namespace.ns0.interface.eth0]\nlink = 'br0'\n[namespace.ns1.interface.eth0]\nlink = 'plain'\n\
+             [[expect]]\n{keys}\n"
+        );
+        check(&[(&text, fault, hint)]);
+    };
+    row("from = 'ns0'\nto = 'ns2'", "10:6 there is no namespace `ns2`", "did you mean `ns");
+    row("from = 'web'\nto = 'ns1'", "9:8 there is no namespace `web`", "declare it");
+    row("from = 'ns0'\nto = 'ns0'", "10:6 `ns0` reaches itself without the lab", "another host");
+    row(
+        "from = 'ns0'\nto = 'host'",
+        "10:6 an expectation is about hosts of the lab, and `host` is the machine",
+        "address of the machine",
+    );
+    row("from = 'ns0'\nto = '0.0.0.0'", "10:6 `0.0.0.0` is the address of no host", "one interface");
+    row("from = 'ns0'", "8:1 an expectation without `to`", "[[expect]] with from");
+    row("from = 'ns0'\nto = 'ns1'\nport = 0", "11:8 `port` cannot be 0", "from 1 to 65535");
+    row("from = 'ns0'\nto = 'ns1'\nwithin = '5'", "11:10 `5` is no time", "\"5s\", \"500ms\" or \"2m\"");
+    row("from = 'ns0'\nto = 'ns1'\nwithin = '11m'", "11:10 `within` cannot be 11m", "10ms to 10m");
+    row("from = 'ns0'\nto = 'ns1'\nwithin = '1ms'", "11:10 `within` cannot be 1ms", "10ms to 10m");
+    row("from = 'ns0'\nto = 'ns1'\nwithin = '-5s'", "11:10 `-5s` is no time", "with its unit");
+    row("from = 'ns0'\nto = 'ns1'\npath = 'slow'", "11:8 there is no path `slow`", "\"fast\"");
+    row(
+        "from = 'ns0'\nto = 'ns1'\npath = 'fast'",
+        "11:8 `ns1` has no interface with a fast path",
+        "leave `path` out",
+    );
+    row(
+        "from = 'ns0'\nto = '10.0.0.1'\npath = 'fast'",
+        "11:8 `10.0.0.1`, which is no host of the lab, has no interface with a fast path",
+        "leave `path` out",
+    );
+    row("from = 'ns0'\nto = 'ns1'\nwhen = 1", "11:1 `when` is not a key of an expectation", "`within`");
+}
