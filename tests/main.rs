@@ -23,6 +23,7 @@ mod guests;
 mod harness;
 mod hazards;
 mod host_firewalls;
+mod hostnames;
 mod journals;
 mod kernels;
 mod leftovers;

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::Command,
     thread,
 };
@@ -12,7 +13,12 @@ use std::{
 use super::{Exit, Failure, labs, up::privileged};
 use crate::{
     apply,
-    kernel::{Netns, home::Intent, netns, process},
+    kernel::{
+        Netns, files,
+        home::Intent,
+        host_view::{self, EtcFile},
+        process,
+    },
     output::printable,
     state::Record,
     topology::NsName,
@@ -55,14 +61,26 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     privileged()?;
     let record = with_namespace(lab, namespace)?;
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
+    let files = etc_files(&record, &name);
     // The program keeps the caller's mounts.
     let netns = netns_of(&record, &name)?;
     netns.enter_for_good()?;
     process::restore_ignored_signals();
-    for warning in netns::show_in_sysfs(&name)? {
+    for warning in host_view::enter(&name, &files)? {
         let _ = writeln!(io::stderr(), "warning: {}", printable(&warning.to_string()));
     }
     Ok(record)
+}
+
+/// The files of `/etc` that a program in a host gets: `hosts` with the names of the lab, and its `resolv.conf`.
+fn etc_files(record: &Record, name: &NsName) -> Vec<EtcFile> {
+    /// More bytes than a machine has of names.
+    const LONGEST: u64 = 1 << 20;
+    // Without a readable one, the lab's names are all there is.
+    let machine = files::read_bounded(Path::new("/etc/hosts"), LONGEST).unwrap_or_default();
+    let hosts = Some(("hosts", record.topology.hosts_file(name, &machine)));
+    let resolver = record.topology.resolv_conf(name).map(|text| ("resolv.conf", text));
+    hosts.into_iter().chain(resolver).collect()
 }
 
 /// A namespace of a lab. The caller keeps its own namespaces.

@@ -20,6 +20,7 @@ mod fdb;
 pub mod files;
 mod frames;
 pub mod home;
+pub mod host_view;
 mod ip;
 mod link_batch;
 mod links;

@@ -277,32 +277,6 @@ pub fn unbind(name: &NsName) -> Result<()> {
     }
 }
 
-/// Gives this process, which is already in the namespace, a mount namespace like that of `ip netns exec`: `/sys`
-/// shows the devices of the namespace, and files of `/etc/netns/NAME` are bound over those of `/etc`. Other
-/// processes are not affected. Returns an error for each file that could not be bound, for example because `/etc`
-/// has no file of that name.
-///
-/// # Errors
-/// A mount of `/sys` is refused.
-pub fn show_in_sysfs(name: &NsName) -> Result<Vec<Error>> {
-    unshare(CloneFlags::CLONE_NEWNS).doing("leave the mount namespace for", name)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
-        .doing("make private", "/")?;
-    // It is no error if /sys is not mounted. bpffs and cgroups below it are hidden, as with `ip netns exec`.
-    let _ = umount2("/sys", MntFlags::MNT_DETACH);
-    mount(Some(name.as_str()), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)
-        .doing("mount", "/sys")?;
-    let own = Path::new("/etc/netns").join(name.as_str());
-    let mut refused = Vec::new();
-    for entry in fs::read_dir(&own).into_iter().flatten().flatten() {
-        let target = Path::new("/etc").join(entry.file_name());
-        let bound = mount(Some(&entry.path()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-        let files = format!("{} to {}", entry.path().display(), target.display());
-        refused.extend(bound.doing("bind", files).err());
-    }
-    Ok(refused)
-}
-
 /// Makes `/run/netns` a shared mount of its own, as `ip netns add` does, so that new namespaces show up in other
 /// mount namespaces. Returns whether it was not a mount before.
 ///

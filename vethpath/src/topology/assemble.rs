@@ -189,6 +189,7 @@ impl Maker<'_> {
                 routes,
                 sysctls,
                 dad: self.declared.dad,
+                resolver: decl.resolver.clone(),
             });
             before = Some(decl);
         }

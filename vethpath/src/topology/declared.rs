@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Adopt, Datapath, IfName, Mac, NsName, Place, Route, Sysctl, Target, Way,
+    Adopt, Datapath, IfName, Mac, NsName, Place, Resolver, Route, Sysctl, Target, Way,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
@@ -60,6 +60,7 @@ pub(super) struct NamespaceDecl {
     /// One list for all namespaces of a group. The same holds for `sysctls`.
     pub(super) routes: Arc<[RouteDecl]>,
     pub(super) sysctls: Arc<[At<Sysctl>]>,
+    pub(super) resolver: Resolver,
 }
 
 /// A gateway or one of `routes`.

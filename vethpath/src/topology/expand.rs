@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::{
-    Adopt, AdoptedBridge, Bridge, Container, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology,
-    derived_mac, expect,
+    Adopt, AdoptedBridge, Bridge, Container, Datapath, Interface, Ipv6, Namespace, Place, Resolver, Sysctl,
+    Topology, derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -133,6 +133,9 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
         }
         writeln!(out, "]")?;
     }
+    let Resolver { nameservers, search } = &namespace.resolver;
+    list(out, "nameservers", nameservers.iter().map(ToString::to_string))?;
+    list(out, "search", search.iter().cloned())?;
     // A bridge has no key for its settings, so they are written in its namespace.
     let is_here =
         |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);

@@ -28,6 +28,9 @@ pub(super) const MOST_ROUTES: usize = 1024;
 pub(super) const MOST_SYSCTLS: usize = 256;
 /// Expectations of a file.
 pub(super) const MOST_EXPECTATIONS: usize = 4096;
+/// Name servers of a namespace, and domains: `MAXNS` and `MAXDNSRCH` of resolv.h.
+const MOST_NAMESERVERS: usize = 3;
+const MOST_DOMAINS: usize = 6;
 /// The IPv6 minimum MTU, in bytes (RFC 8200).
 pub const MTU_V6: u32 = 1280;
 
@@ -115,6 +118,7 @@ const ADDRESS: &str = "^[0-9A-Fa-f.:]+$";
 const LOOPBACK: &str = r"^(127(\.[0-9]{1,3}){3}|\[[0:]*:1\]):[0-9]{1,5}$";
 const DESTINATION: &str = "^(default|[0-9A-Fa-f.:]+/[0-9]{1,3})$";
 
+const DOMAIN: &str = r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$";
 const TIME: &str = r"^[0-9]+(\.[0-9]+)?(ms|s|m)$";
 
 // Where rustfmt is skipped, a key takes two lines.
@@ -244,6 +248,8 @@ pub(super) static NAMESPACE: Table = Table {
         gateway("Default routes: a gateway, or one for IPv4 and one for IPv6."),
         ROUTES,
         sysctls("Settings under net., applied before the interfaces come up."),
+        NAMESERVERS,
+        SEARCH,
         key("adopt", Kind::Table(&ADOPT), "adopt = { pid = 4242 }", ADOPTION),
         INTERFACES,
     ],
@@ -343,6 +349,8 @@ pub(super) static GROUP: Table = Table {
             "The name of their interface. Default: eth0."),
         mtu("MTU of their interfaces in bytes. Default: the bridge's."),
         sysctls("Settings of each of the namespaces."),
+        NAMESERVERS,
+        SEARCH,
     ],
 };
 
@@ -386,6 +394,12 @@ pub(super) static EXPECT: Table = Table {
 pub(super) const AN_EXPECTATION: &str = r#"[[expect]] with from = "ns0" and to = "ns1""#;
 
 // Keys that several tables have.
+#[rustfmt::skip]
+const NAMESERVERS: Key = key("nameservers", Kind::Names { each: ADDRESS, most: MOST_NAMESERVERS },
+    r#"nameservers = ["10.0.0.53"]"#, "Name servers in the resolv.conf of programs that vethpath starts there.");
+#[rustfmt::skip]
+const SEARCH: Key = key("search", Kind::Names { each: DOMAIN, most: MOST_DOMAINS },
+    r#"search = ["lab.test"]"#, "Domains that are appended to names, in the same file.");
 #[rustfmt::skip]
 const ACCEPT_RA: Key = key("accept_ra", Kind::Boolean(None), "accept_ra = true",
     "Take router advertisements, and solicit them. Default: false on the host, else the kernel's.");

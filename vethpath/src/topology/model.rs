@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute,
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, SysctlKey,
+    UplinkRoute,
 };
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
@@ -120,6 +121,9 @@ pub struct Namespace {
     /// Whether IPv6 duplicate address detection is the default of interfaces that are created in it.
     #[serde(default)]
     pub dad: bool,
+    /// Its name servers, if the file has any.
+    #[serde(default, skip_serializing_if = "Resolver::is_none")]
+    pub resolver: Resolver,
 }
 
 impl Namespace {

@@ -6,7 +6,7 @@ use super::{
     Adopt, Container, Datapath, IfName, MTU_V6, NsName, Place, Runtime, Scope, Sysctl, addresses,
     declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
-    keys, parse,
+    hostnames, keys, parse,
     read::{At, Table},
     routes, sysctls,
 };
@@ -153,10 +153,16 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
         sink.add(&first.span, "settings of an adopted namespace would stay changed after `down`", hint)
             .also(&adopt.span(), "adopted here");
     }
+    let resolver = hostnames::read(table, sink);
+    if let (Some(adopt), Some(nameservers)) = (table.get("adopt"), table.get("nameservers")) {
+        let hint = "leave it out: processes in the namespace have a resolv.conf of their own";
+        sink.add(&nameservers.span(), "`nameservers` of an adopted namespace", hint)
+            .also(&adopt.span(), "adopted here");
+    }
     let name = key.with(name?);
     let place = Place::Namespace(name.value.clone());
     let (routes, sysctls) = (routes.into(), sysctls.into());
-    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls });
+    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls, resolver });
     Some(place)
 }
 

@@ -9,7 +9,7 @@ use super::{
         IfName, Place, Route, addresses,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl, RouteDecl, Spread},
         fault::{Sink, listed},
-        keys,
+        hostnames, keys,
         parse::{self, Link},
         read::{At, List, Table},
         routes, sysctls,
@@ -75,6 +75,7 @@ fn group(
     let interface = interface_name(key, table, sink);
     let mtu = table.integer("mtu", sink);
     let sysctls = sysctls::read(table, sink);
+    let resolver = hostnames::read(table, sink);
     let subnets = pool::subnets(table, sink);
     let mut routes = routes::read(table, sink);
     if table.get("gateway").is_none() {
@@ -89,6 +90,7 @@ fn group(
     let (routes, sysctls): (Arc<[_]>, Arc<[_]>) = (routes.into(), sysctls.into());
     for namespace in &mut made {
         (namespace.routes, namespace.sysctls) = (Arc::clone(&routes), Arc::clone(&sysctls));
+        namespace.resolver.clone_from(&resolver);
     }
     let vias = routes.iter().map(|route| route.via.value);
     let taken: HashSet<IpAddr> = taken.iter().copied().chain(vias).collect();

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    IfName, NameError, NsName, Place,
+    IfName, NameError, NsName, Place, Resolver,
     declared::{BridgeDecl, Declared, NamespaceDecl},
     fault::Sink,
     keys::{MOST_BRIDGES, MOST_EXPANDED, MOST_INTERFACES, MOST_NAMESPACES},
@@ -150,6 +150,7 @@ fn namespaces(
         adopt: None,
         routes: Arc::default(),
         sysctls: Arc::default(),
+        resolver: Resolver::default(),
     };
     Some(names.iter().map(namespace).collect())
 }

@@ -294,3 +294,33 @@ fn expectations() {
     );
     row("from = 'ns0'\nto = 'ns1'\nwhen = 1", "11:1 `when` is not a key of an expectation", "`within`");
 }
+
+#[test]
+fn name_servers() {
+    let row =
+        |keys: &str, fault: &str, hint: &str| check(&[(&format!("[namespace.ns0]\n{keys}\n"), fault, hint)]);
+    row(
+        "nameservers = ['10.0.0.300']",
+        "2:16 `10.0.0.300` is not the IP address of a host",
+        "[\"10.0.0.53\"]",
+    );
+    row("nameservers = ['::']", "2:16 `::` is not the IP address of a host", "IPv4 or IPv6");
+    row(
+        "nameservers = '10.0.0.1'",
+        "2:15 `nameservers`: expected an array of strings, found string",
+        "[\"10.0.0.1\"]",
+    );
+    row("search = ['lab.test']", "2:10 `search` without `nameservers`", "leave `search` out");
+    row("nameservers = ['10.0.0.53']\nsearch = ['a b']", "3:11 `a b` is no domain", "\"lab.test\"");
+    row("nameservers = ['10.0.0.53']\nsearch = ['a..b']", "3:11 `a..b` is no domain", "\"lab.test\"");
+    row(
+        "nameservers = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4']",
+        "2:52 `nameservers` of a namespace has 4 entries, and 3 is the most",
+        "",
+    );
+    row(
+        "adopt = { pid = 1 }\nnameservers = ['10.0.0.53']",
+        "3:15 `nameservers` of an adopted namespace",
+        "resolv.conf of their own",
+    );
+}
