@@ -89,7 +89,7 @@ fn help_version_completions_and_manual_need_nothing() {
     let host = Host::new();
     let _ = host.vethpath("--version").ok().stdout_has(env!("CARGO_PKG_VERSION"));
     let help = host.vethpath("--help").ok();
-    let verbs = "up down plan validate schema show list exec shell ping test stats events bench doctor completions man";
+    let verbs = "up down plan validate schema show list exec shell stop start restart ping test stats events bench doctor completions man";
     for verb in verbs.split(' ') {
         assert!(help.stdout.contains(&format!("  {verb}")), "{verb} is not in {help}");
         let _ = host.vethpath(format!("{verb} --help")).ok();

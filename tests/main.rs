@@ -43,6 +43,7 @@ mod segments;
 mod settings;
 mod shapes;
 mod shared_slots;
+mod stopped;
 mod streams;
 mod surroundings;
 mod traffic;

@@ -152,6 +152,12 @@ pub enum Command {
         /// The namespace.
         namespace: String,
     },
+    /// Stop hosts: their interfaces go down, and the rest of the lab goes on. They stay stopped over an `up`.
+    Stop(HostsArgs),
+    /// Start hosts that are stopped, as they were before.
+    Start(HostsArgs),
+    /// Stop hosts and start them.
+    Restart(HostsArgs),
     /// Show which interface is the other end of a veth, whoever made it.
     Peer(PeerArgs),
     /// Show which hosts of a lab reach which, by IPv4 and IPv6. Exit code 3: not all do.
@@ -271,6 +277,17 @@ pub struct GraphArgs {
     /// Colour the links of a lab that is up by state and rate, from two readings a second apart.
     #[arg(long)]
     pub live: bool,
+}
+
+/// Arguments of `stop`, `start` and `restart`.
+#[derive(Args, Clone, Debug)]
+pub struct HostsArgs {
+    /// The lab, if several labs have a namespace of this name.
+    #[arg(long)]
+    pub lab: Option<String>,
+    /// The namespaces, of one lab.
+    #[arg(value_name = "NS", required = true)]
+    pub namespaces: Vec<String>,
 }
 
 /// Arguments of `peer`.

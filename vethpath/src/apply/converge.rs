@@ -38,6 +38,8 @@ pub(super) struct Goal {
     pub(super) was_settled: bool,
     /// The namespaces that were left out, as their containers do not run.
     pub(super) left_out: BTreeSet<NsName>,
+    /// The hosts that are stopped or started by this run.
+    pub(super) switched: BTreeSet<NsName>,
 }
 
 impl Goal {
@@ -67,6 +69,10 @@ pub struct Outcome {
     pub status: Status,
     /// The namespaces that were left out, as their containers do not run.
     pub left_out: BTreeSet<NsName>,
+    /// The hosts that are stopped.
+    pub stopped: BTreeSet<NsName>,
+    /// The hosts that were stopped or started.
+    pub switched: BTreeSet<NsName>,
 }
 
 /// Runs the plan. `progress` is called with the numbers of completed and of all steps.
@@ -167,7 +173,9 @@ pub(super) async fn converge(
     executor.journal.settle(&record.clone().here()?)?;
     let warnings = std::mem::take(&mut executor.warnings);
     let left_out = goal.left_out.clone();
-    Ok(Outcome { changes, reattached: reattached.ports(), warnings, status, left_out })
+    let (stopped, switched) = (topology.stopped_hosts(), goal.switched.clone());
+    let reattached = reattached.ports();
+    Ok(Outcome { changes, reattached, warnings, status, left_out, stopped, switched })
 }
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have

@@ -26,4 +26,4 @@ pub use foreign::ForeignDevice;
 pub use namespaces::{NetnsCache, existing, has_namespace};
 pub use observe::observe;
 pub use subnets::{Overlap, check_routes, overlaps};
-pub use up::{Options, Preview, drift, preview, up};
+pub use up::{Options, Preview, Switch, drift, preview, up};

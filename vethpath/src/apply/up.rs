@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Options of the user.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How programs are attached; `None` selects the best hook of the kernel. A lab that is up keeps its hook.
     pub hook: Option<Hook>,
@@ -41,6 +41,17 @@ pub struct Options {
     /// Whether the lab must be up already: the calling thread was moved into its namespaces, or follows it. A lab that
     /// went down meanwhile is not created.
     pub is_known: bool,
+    /// Hosts that are stopped or started. The lab is otherwise left as its record has it, whatever topology is given.
+    pub switch: Option<Switch>,
+}
+
+/// Which hosts are stopped or started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// These are stopped.
+    Off(BTreeSet<NsName>),
+    /// These are started.
+    On(BTreeSet<NsName>),
 }
 
 /// Brings a lab up, or changes it to match the topology. A failure or Ctrl-C restores the former state. A second Ctrl-C
@@ -76,7 +87,7 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
         // Polled first: work that does not await would otherwise run before a pending interrupt is seen.
         biased;
         () = &mut interrupt => Err(Error::Interrupted),
-        prepared = load(topology, options, history.as_ref(), &mut places) => prepared,
+        prepared = load(topology, &options, history.as_ref(), &mut places) => prepared,
     };
     let prepared = prepared.and_then(|goal| {
         goal.record.check_size()?;
@@ -94,8 +105,9 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
         namespaces::occupants(&goal.record.topology, &places)?.write(&directory)?;
         let (reattached, warnings) = (Vec::new(), Vec::new());
-        let left_out = goal.left_out;
-        return Ok(Outcome { changes: Changes::default(), reattached, warnings, status, left_out });
+        let (left_out, stopped) = (goal.left_out, goal.record.topology.stopped_hosts());
+        let (changes, switched) = (Changes::default(), BTreeSet::new());
+        return Ok(Outcome { changes, reattached, warnings, status, left_out, stopped, switched });
     }
     let journal = match record(&goal, &directory).await {
         Ok(journal) => journal,
@@ -118,6 +130,13 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
             if !outcome.changes.is_empty() {
                 Recorder::of(&directory).record([Kind::LabUp { changes: outcome.changes.len() }]);
             }
+            Recorder::of(&directory).record(outcome.switched.iter().map(|host| {
+                let namespace = host.to_string();
+                match outcome.stopped.contains(host) {
+                    true => Kind::HostStopped { namespace },
+                    false => Kind::HostStarted { namespace },
+                }
+            }));
             Ok(outcome)
         }
         Err(cause) => {
@@ -195,7 +214,7 @@ pub async fn preview(topology: &Topology, adoptions: Adoptions) -> Result<Previe
     let history = History::read(&directory)?;
     check_place(history.as_ref(), &directory)?;
     let mut places = NetnsCache::with(adoptions)?;
-    let goal = load(topology, Options::default(), history.as_ref(), &mut places).await?;
+    let goal = load(topology, &Options::default(), history.as_ref(), &mut places).await?;
     let refusal = goal.record.check_size().map_err(Error::from).and_then(|()| check_foreign(&goal)).err();
     let mut changes = Changes::of(goal.plan);
     if goal.agent.is_none() {
@@ -226,16 +245,20 @@ pub async fn drift(record: &Record) -> Result<Vec<String>, Error> {
 /// Reads the state, plans, and makes all checks that are possible before anything is changed.
 async fn load(
     topology: &Topology,
-    options: Options,
+    options: &Options,
     history: Option<&History>,
     places: &mut NetnsCache,
 ) -> Result<Goal, Error> {
+    let as_recorded = history.filter(|_| options.switch.is_some()).map(|history| &history.record.topology);
+    let topology = &as_recorded.unwrap_or(topology).clone().with_all_started();
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         kernel::xdp::is_known().map_err(Error::NoXdp)?;
     }
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let left_out = not_running(topology, history, places.adoptions());
-    let mut topology = topology.clone().without(&left_out);
+    let topology = topology.clone().without(&left_out);
+    let (stopped, switched) = stopped(history, options.switch.as_ref(), &topology);
+    let mut topology = topology.with_stopped(&stopped);
     let earlier: Vec<_> = former.iter().collect();
     topology.assign_ports(&earlier);
     topology.assign_numbers(&earlier);
@@ -260,7 +283,30 @@ async fn load(
     let metrics = Metrics::of(&topology).await?;
     let mut record = Record::new(topology, hook)?;
     record.adopted = adopted;
-    Ok(Goal { plan, record, former, agent, metrics, was_settled: observed.is_settled, left_out })
+    let was_settled = observed.is_settled;
+    Ok(Goal { plan, record, former, agent, metrics, was_settled, left_out, switched })
+}
+
+/// The hosts that are to be stopped, and those of them that are switched by this. A host stays as it was, until it is
+/// switched or is no host of the lab any more.
+fn stopped(
+    history: Option<&History>,
+    switch: Option<&Switch>,
+    topology: &Topology,
+) -> (BTreeSet<NsName>, BTreeSet<NsName>) {
+    let before = history.map(|history| history.record.topology.stopped_hosts()).unwrap_or_default();
+    let mut stopped = before.clone();
+    match switch {
+        Some(Switch::Off(hosts)) => stopped.extend(hosts.iter().cloned()),
+        Some(Switch::On(hosts)) => stopped.retain(|host| !hosts.contains(host)),
+        None => {}
+    }
+    let can_be = |namespace: &&Namespace| namespace.adopt.is_none();
+    let hosts: BTreeSet<_> = topology.namespaces.iter().filter(can_be).map(|it| it.name.clone()).collect();
+    stopped.retain(|host| hosts.contains(host));
+    let switched =
+        before.symmetric_difference(&stopped).filter(|host| hosts.contains(host)).cloned().collect();
+    (stopped, switched)
 }
 
 /// The namespaces of containers that were not found and that the lab has not adopted before.
@@ -387,6 +433,15 @@ async fn roll_back(
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let agent = status::wait_for_status(directory).await.ok();
     let metrics = Metrics::of(&record.topology).await?;
-    let goal = Goal { plan, record, former, agent, metrics, was_settled, left_out: BTreeSet::new() };
+    let goal = Goal {
+        plan,
+        record,
+        former,
+        agent,
+        metrics,
+        was_settled,
+        left_out: BTreeSet::new(),
+        switched: BTreeSet::new(),
+    };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }

@@ -78,7 +78,9 @@ fn etc_files(record: &Record, name: &NsName) -> Vec<EtcFile> {
     const LONGEST: u64 = 1 << 20;
     // Without a readable one, the lab's names are all there is.
     let machine = files::read_bounded(Path::new("/etc/hosts"), LONGEST).unwrap_or_default();
-    let hosts = Some(("hosts", record.topology.hosts_file(name, &machine)));
+    // Stopped hosts keep their names.
+    let lab = record.topology.clone().with_all_started();
+    let hosts = Some(("hosts", lab.hosts_file(name, &machine)));
     let resolver = record.topology.resolv_conf(name).map(|text| ("resolv.conf", text));
     hosts.into_iter().chain(resolver).collect()
 }
@@ -103,7 +105,7 @@ pub(super) fn netns_of(record: &Record, name: &NsName) -> Result<Netns, Failure>
 }
 
 /// The lab that has the namespace.
-fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
+pub(super) fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     let (records, mut damaged) = match lab {
         Some(_) => (vec![labs::record_of(&labs::named(lab)?.0)?], Vec::new()),
         // A damaged record does not hide other labs.

@@ -18,6 +18,7 @@ mod neighbours;
 mod peer;
 mod ping;
 mod plan;
+mod power;
 mod stats;
 mod stream;
 mod subnets;
@@ -68,6 +69,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
         Command::Graph(arguments) => graph::run(&arguments, out),
         Command::Peer(arguments) => peer::run(&arguments, out),
+        Command::Stop(arguments) => power::stop(&arguments),
+        Command::Start(arguments) => power::start(&arguments),
+        Command::Restart(arguments) => power::restart(&arguments),
         Command::Ping(arguments) => ping::run(&arguments, out),
         Command::Test(arguments) => test::run(&arguments, out),
         Command::Doctor { json } => doctor::run(json.json, out),

@@ -112,6 +112,7 @@ pub(super) fn options(request: &Request, is_known: bool) -> Options {
         progress: Some(show_progress),
         waiting: Some(report_busy),
         is_known,
+        switch: None,
     }
 }
 
@@ -161,7 +162,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
 }
 
 fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
-    let Outcome { changes, reattached, warnings, status, left_out } = outcome;
+    let Outcome { changes, reattached, warnings, status, left_out, stopped, .. } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
         writeln!(err, "lab {lab} is up: nothing to change")?;
@@ -211,6 +212,9 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     }
     for namespace in left_out {
         writeln!(err, "note: namespace {namespace} is left out until its container runs")?;
+    }
+    for host in stopped {
+        writeln!(err, "note: host {host} is stopped; `vethpath start {host}` starts it")?;
     }
     Ok(())
 }

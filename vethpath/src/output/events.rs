@@ -82,6 +82,8 @@ fn words(kind: &Kind) -> (String, String) {
         Kind::ProcessesGone { namespace } => {
             (namespace.clone(), "no process is left; its ports are down".to_owned())
         }
+        Kind::HostStopped { namespace } => (namespace.clone(), "stopped".to_owned()),
+        Kind::HostStarted { namespace } => (namespace.clone(), "started".to_owned()),
         Kind::NetlinkLost { namespace, generation, times } => {
             let times = if *times == 1 { String::new() } else { format!(" x{times}") };
             let resync = format!("full resync (generation {generation})");

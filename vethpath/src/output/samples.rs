@@ -82,6 +82,7 @@ pub(crate) fn lab() -> Lab {
     let namespace = |name: &str, present, interfaces| Namespace {
         name: name.to_owned(),
         present,
+        stopped: false,
         adopted: None,
         interfaces,
         routes: Vec::new(),

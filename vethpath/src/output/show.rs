@@ -51,6 +51,7 @@ fn namespaces(namespaces: &[Namespace]) -> Option<String> {
     for namespace in namespaces {
         let name = match &namespace.adopted {
             Some(_) => format!("{}\n(adopted)", namespace.name),
+            None if namespace.stopped => format!("{}\n(stopped)", namespace.name),
             None => namespace.name.clone(),
         };
         if namespace.interfaces.is_empty() {

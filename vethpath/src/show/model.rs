@@ -41,6 +41,9 @@ pub struct Namespace {
     pub name: String,
     /// Whether it exists.
     pub present: bool,
+    /// Whether it was stopped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// How an adopted namespace is found: by its file, or that of which container it is.
     pub adopted: Option<String>,
     /// The interfaces of the file, and others that are up. Bridges and their ports are not among them.

@@ -107,13 +107,14 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
         let place = Place::Namespace(namespace.name.clone());
         let expected = expected_in(topology, &place);
         let adopted = namespace.adopt.as_ref().map(ToString::to_string);
+        let stopped = topology.is_stopped(&namespace.name);
         let shown = match everywhere.get(&place) {
             None => absent(&namespace.name, adopted, &expected),
             Some(seen) => {
                 // Other interfaces of an adopted namespace do not belong to the lab and are not shown.
                 let interfaces = interfaces(seen, &expected, adopted.is_none()).await?;
                 let (name, routes) = (namespace.name.to_string(), seen.routes());
-                Namespace { name, present: true, adopted, interfaces, routes }
+                Namespace { name, present: true, stopped, adopted, interfaces, routes }
             }
         };
         namespaces.push(shown);
@@ -126,6 +127,7 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
         namespaces.push(Namespace {
             name: Place::Host.to_string(),
             present: true,
+            stopped: false,
             adopted: None,
             interfaces,
             // The machine's are its own.
@@ -137,7 +139,8 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
 
 fn absent(name: &NsName, adopted: Option<String>, expected: &[&IfName]) -> Namespace {
     let interfaces = expected.iter().map(|name| Interface::missing(name.as_str())).collect();
-    Namespace { name: name.to_string(), present: false, adopted, interfaces, routes: Vec::new() }
+    let (name, routes) = (name.to_string(), Vec::new());
+    Namespace { name, present: false, stopped: false, adopted, interfaces, routes }
 }
 
 /// The expected interfaces, existing or missing. If `all`, others that are up follow, in the kernel's order.

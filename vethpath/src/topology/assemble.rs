@@ -66,6 +66,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         next_trunk: 0,
         guests: None,
         expectations: expect::made(declared),
+        stopped: Vec::new(),
     };
     topology.uplink_routes = fabric::routes(&topology);
     topology.assign_ports(&[]);

@@ -32,6 +32,7 @@ mod read;
 mod routes;
 mod schema;
 mod shorthand;
+mod stopped;
 mod syntax;
 mod sysctl_key;
 mod sysctls;
@@ -61,6 +62,7 @@ pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
 pub use port_names::port_name;
 pub use schema::schema;
+pub use stopped::Stopped;
 pub use sysctl_key::{Scope, SysctlKey};
 
 /// A topology file: its text, and its path for messages.

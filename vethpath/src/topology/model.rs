@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, SysctlKey,
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Stopped, SysctlKey,
     UplinkRoute,
 };
 
@@ -54,6 +54,9 @@ pub struct Topology {
     /// What `vethpath test` expects of it, in the file's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<Expectation>,
+    /// Its hosts that are stopped. What they have only while they are up is in here, and not in the other fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<Stopped>,
 }
 
 /// The indexes in the counter map that a lab keeps for guest ports: ports of its bridges that other programs made.

@@ -154,6 +154,16 @@ pub enum Kind {
         /// The namespace.
         namespace: String,
     },
+    /// `stop` has stopped a host.
+    HostStopped {
+        /// The host.
+        namespace: String,
+    },
+    /// `start` has started a host.
+    HostStarted {
+        /// The host.
+        namespace: String,
+    },
     /// A netlink socket was overrun (ENOBUFS). All entries were made void, and a full resync was done.
     NetlinkLost {
         /// The namespace that the lost events were about.
