@@ -199,7 +199,7 @@ impl NetnsState {
     pub fn apply_link_event(&mut self, event: &Event) {
         match event {
             Event::Link(link) => {
-                self.mark_unread(link.ifindex, Some(&link.name));
+                self.mark_unread(link.ifindex, Some(&link.name), link.controller);
                 if !self.links.has(link) {
                     let former = self.links.get(&link.ifindex);
                     // Rules are evaluated with these options.
@@ -208,18 +208,18 @@ impl NetnsState {
                 }
             }
             Event::Port { ifindex, bridge, attributes } => {
-                self.mark_unread(*ifindex, None);
+                self.mark_unread(*ifindex, None, *bridge);
                 if self.links.set_port(*ifindex, *bridge, Some(attributes)) {
                     self.mark_changed([*ifindex]);
                 }
             }
             Event::Released { ifindex } => {
-                self.mark_unread(*ifindex, None);
+                self.mark_unread(*ifindex, None, None);
                 let _ = self.links.set_port(*ifindex, None, None);
                 self.mark_changed([*ifindex]);
             }
             Event::Gone { ifindex } => {
-                self.mark_unread(*ifindex, None);
+                self.mark_unread(*ifindex, None, None);
                 self.forget_link(*ifindex);
             }
             // Qdiscs are read all at once.
@@ -236,11 +236,14 @@ impl NetnsState {
     }
 
     /// Records that a link is to be read: alone, if it was known, by this name if there is one. Of any other link, nothing
-    /// that depends on its ifindex or its name is known.
-    fn mark_unread(&mut self, ifindex: u32, name: Option<&str>) {
+    /// that depends on its ifindex or its name is known. The bridge that it leaves or joins is read too: a change of a
+    /// port's state may start a topology change, which shortens the ageing time, and the event is about the port alone.
+    fn mark_unread(&mut self, ifindex: u32, name: Option<&str>, bridge: Option<u32>) {
         match self.links.get(&ifindex) {
             Some(known) if name.is_none_or(|name| name == known.name) => {
-                self.dirty.some_links.insert(ifindex);
+                let bridges = [known.controller, bridge].into_iter().flatten();
+                let known_ones = bridges.filter(|bridge| self.links.contains_key(bridge));
+                self.dirty.some_links.extend(known_ones.chain([ifindex]));
             }
             _ => self.dirty.links = true,
         }

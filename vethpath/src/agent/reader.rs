@@ -147,8 +147,23 @@ impl Reader {
         let pairs = ports.iter().filter_map(|&at| facts.link_of(self.layout.ports.get(at)?));
         let trunks = self.layout.trunk_ends().filter_map(|end| facts.link(&end.port));
         let ifindexes: Vec<u32> = pairs.chain(trunks).map(|link| link.ifindex).collect();
+        self.read_links_at(facts, &ifindexes)
+    }
+
+    /// Reads the bridges. The kernel changes the ageing time and the forward delay of a bridge with spanning tree without
+    /// an event (`__br_set_topology_change`, `br_record_config_timeout_values` in net/bridge/br_stp.c).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_bridges(&mut self, facts: &mut NetnsState) -> Result<()> {
+        let bridges = self.layout.bridges.iter().filter_map(|bridge| facts.link(&bridge.name));
+        let ifindexes: Vec<u32> = bridges.map(|link| link.ifindex).collect();
+        self.read_links_at(facts, &ifindexes)
+    }
+
+    fn read_links_at(&mut self, facts: &mut NetnsState, ifindexes: &[u32]) -> Result<()> {
         // Of one that is gone there is an event.
-        let links = self.socket.raw_links_at(&ifindexes)?;
+        let links = self.socket.raw_links_at(ifindexes)?;
         links.into_iter().flatten().try_for_each(|link| self.update_link(facts, &link))
     }
 

@@ -219,7 +219,8 @@ fn peer_event(message: &Message<'_>) -> std::result::Result<Option<Event>, Netli
         return Ok(None);
     }
     let (ifindex, port) = links::parse_ends(message.payload)?;
-    let port = port.filter(|_| message.kind == RTM_NEWLINK);
+    // Without the attribute, the other end has the same ifindex, or there is none.
+    let port = (message.kind == RTM_NEWLINK).then(|| port.unwrap_or(ifindex));
     Ok(matches!(message.kind, RTM_NEWLINK | RTM_DELLINK).then_some(Event::Peer { ifindex, port }))
 }
 

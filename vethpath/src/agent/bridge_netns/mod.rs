@@ -391,19 +391,22 @@ impl BridgeNetns {
         self.reader.read_inner_ends(&mut self.state, ports, busy)
     }
 
-    /// Reads what else the kernel sends no events for: programs, packet sockets, rules. `with_links`: all links too. And
-    /// what is dirty.
+    /// Reads what else the kernel sends no events for: bridges, programs, packet sockets, rules. `with_links`: all links,
+    /// inner ends and offloads too. And what is dirty.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn poll(&mut self, with_links: bool, numbers: &mut GuestNumbers) -> Result<()> {
         self.drain_events()?;
-        match with_links {
-            true => self.reader.read_links(&mut self.state)?,
-            false => self.reader.read_programs(&mut self.state),
-        }
-        if self.devices_unreadable {
-            self.resync_devices();
+        if with_links {
+            self.state.dirty.links = true;
+            self.read_dirty(numbers)?;
+        } else {
+            self.reader.read_bridges(&mut self.state)?;
+            self.reader.read_programs(&mut self.state);
+            if self.devices_unreadable {
+                self.resync_devices();
+            }
         }
         self.state.dirty.ports |= self.receivers_have_changed();
         self.poll_fdb();
