@@ -37,6 +37,7 @@ mod programs;
 mod raw_frames;
 mod reach;
 mod round_trips;
+mod routes;
 mod scale;
 mod security;
 mod segments;

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ipnet::IpNet;
-
 use super::Error;
 use crate::{
     kernel::{
@@ -13,7 +11,7 @@ use crate::{
     },
     plan::{Collision, Plan, Step, is_ours, owner},
     state::{Directory, Occupants, Record, Saved, test_hooks},
-    topology::{Adopt, IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
+    topology::{Adopt, IfName, LabName, Namespace, NsName, Place, RouteKey, Sysctl, Topology},
 };
 
 /// Why a container that was not found cannot be adopted.
@@ -308,8 +306,8 @@ pub(super) fn restore_sysctls(place: &Place, there: &Netns, facts: &Saved) -> Re
     sysctl::write_existing(there, &before)
 }
 
-/// Restores the routes of an adopted namespace to these destinations that the lab's have replaced, after the lab's are
-/// gone. A destination with a route that was not there before is left alone. Returns messages about routes that cannot be restored:
+/// Restores the routes of an adopted namespace with these keys that the lab's have replaced, after the lab's are gone. A
+/// key with a route that was not there before is left alone. Returns messages about routes that cannot be restored:
 /// their devices are gone, for example.
 ///
 /// # Errors
@@ -318,17 +316,17 @@ pub(super) fn restore_routes(
     name: &NsName,
     there: &Netns,
     facts: &Saved,
-    is_wanted: impl Fn(&IpNet) -> bool,
+    is_wanted: impl Fn(&RouteKey) -> bool,
 ) -> Result<Vec<String>> {
-    let replaced = facts.routes.iter().filter(|((of, to), _)| of == name && is_wanted(to));
-    let replaced: Vec<_> = replaced.map(|((_, to), routes)| (to, routes)).collect();
+    let replaced = facts.routes.iter().filter(|((of, key), _)| of == name && is_wanted(key));
+    let replaced: Vec<_> = replaced.map(|((_, key), routes)| (key, routes)).collect();
     let mut messages = Vec::new();
     if replaced.is_empty() {
         return Ok(messages);
     }
     let socket = RouteSocket::open(there)?;
-    for (to, routes) in replaced {
-        let there = socket.replaced_routes(to)?;
+    for (key, routes) in replaced {
+        let there = socket.replaced_routes(key)?;
         // A route that was added while the lab was up stays the only one.
         if there.iter().all(|route| routes.contains(route)) {
             let missing: Vec<_> = routes.iter().filter(|route| !there.contains(route)).cloned().collect();

@@ -15,11 +15,14 @@ use super::{
 use crate::{
     datapath::{self, Hook, Pins},
     firewall,
-    kernel::{LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
-    plan::{Found, Master, Observed, ObservedLink, Offloads, Routed, compares_dad, is_ours, owner, settings},
+    kernel::{HopFacts, LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
+    plan::{
+        Found, Master, Observed, ObservedHop, ObservedLink, ObservedRoute, Offloads, Routed, compares_dad,
+        is_ours, owner, settings,
+    },
     state::{Directory, Saved},
     topology::{
-        Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, Route, SysctlKey, Topology, overlap,
+        Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, SysctlKey, Topology, overlap,
     },
 };
 
@@ -262,20 +265,20 @@ async fn read_routes(
         observed.routed = routed(topology, &routes, &observed.links);
     }
     let Place::Namespace(name) = place else { return Ok(()) };
-    let (mut by_gateways, mut others) = (Vec::new(), Vec::new());
-    for route in routes {
-        match route.via {
-            Some(via) if route.is_main => by_gateways.push(Route { to: route.to, via }),
-            None if route.is_in_place => {
-                let device = device(&route).map_or("elsewhere".to_owned(), |device| format!("dev {device}"));
-                others.push((route.to, route.fate.unwrap_or(device)));
-            }
-            _ => {}
-        }
-    }
-    observed.routes.insert(name.clone(), by_gateways);
-    observed.other_routes.insert(name.clone(), others);
+    let routes = routes.into_iter().filter(|route| route.is_any_tos);
+    let routes = routes.map(|route| observed_route(route, &names)).collect();
+    observed.routes.insert(name.clone(), routes);
     Ok(())
+}
+
+fn observed_route(route: RouteFacts, names: &HashMap<u32, String>) -> ObservedRoute {
+    let hop = |hop: &HopFacts| {
+        let HopFacts { via, ifindex, onlink, weight } = *hop;
+        ObservedHop { via, device: names.get(&ifindex).cloned(), onlink, weight }
+    };
+    let hops: Vec<_> = route.hops.iter().map(hop).collect();
+    let fate = route.fate.filter(|_| hops.is_empty());
+    ObservedRoute { key: route.key, fate, hops, src: route.src, mtu: route.mtu }
 }
 
 /// The machine's routes and addresses in subnets of the fabric, but for those of the lab's devices.

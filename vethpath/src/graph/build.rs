@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Graph, Kind, Link, LinkKind, Live, Node};
-use crate::topology::{AdoptedBridge, Bridge, IfName, Interface, Namespace, Place, Topology};
+use crate::topology::{AdoptedBridge, Bridge, IfName, Interface, Namespace, Place, Route, Topology};
 
 /// A picture with more nodes than this is folded.
 pub const MOST_NODES: usize = 100;
@@ -124,9 +124,12 @@ fn adopted(bridge: &AdoptedBridge) -> Node {
 fn host(namespace: &Namespace) -> Node {
     let mut notes: Vec<String> = namespace.adopt.iter().map(|adopt| format!("adopted: {adopt}")).collect();
     let gateways = namespace.routes.iter().filter(|route| route.to.prefix_len() == 0);
-    notes.extend(gateways.map(|route| format!("gateway {}", route.via)));
+    notes.extend(gateways.map(|route| match route.via {
+        Some(via) if *route == Route::by(route.to, via) => format!("gateway {via}"),
+        _ => format!("default {}", route.way()),
+    }));
     let others = namespace.routes.iter().filter(|route| route.to.prefix_len() != 0);
-    notes.extend(others.map(|route| format!("{} via {}", route.to, route.via)));
+    notes.extend(others.map(ToString::to_string));
     Node { notes, ..node(namespace.name.to_string(), Kind::Host, namespace.name.as_str()) }
 }
 

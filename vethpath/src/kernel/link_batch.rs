@@ -15,6 +15,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use super::{
     Error, Netns, Result, ip,
     route_socket::{APPEND, NEW, PUT, Request, RouteSocket},
+    routes,
 };
 use crate::topology::{IfName, Mac, Place, Route, UplinkRoute};
 
@@ -97,7 +98,7 @@ pub enum LinkChange<'a> {
         /// The address and its subnet.
         address: IpNet,
     },
-    /// Add a route, in place of an existing one to the same destination.
+    /// Add a route, in place of an existing one with the same key.
     Route(&'a Route),
     /// Add a route by an uplink, and its next hop as a permanent neighbour. On the machine, where routes belong to
     /// others, an existing one to the same destination is an error. In the fabric it is replaced.
@@ -156,10 +157,11 @@ impl RouteSocket {
     pub fn change_links(&self, changes: &[LinkChange<'_>]) -> Result<()> {
         let named: Vec<&str> = changes
             .iter()
-            .filter_map(|change| match change {
-                LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => Some(*link),
-                LinkChange::UplinkRoute(route) => Some(route.device.as_str()),
-                _ => None,
+            .flat_map(|change| match change {
+                LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => vec![*link],
+                LinkChange::UplinkRoute(route) => vec![route.device.as_str()],
+                LinkChange::Route(route) => routes::devices(route).collect(),
+                _ => Vec::new(),
             })
             .collect();
         let indexes = if named.is_empty() { Vec::new() } else { self.indexes(&named)? };
@@ -234,22 +236,25 @@ impl RouteSocket {
             }
             LinkChange::Subnet { link, address } => {
                 let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                let message = Message::NewRoute(ip::subnet_message(index, address)?);
+                let message = Message::NewRoute(routes::subnet_message(index, address)?);
                 // Another interface may be in the same subnet.
-                add(message, NLM_F_CREATE | APPEND, "add route", ip::subnet_name(address));
+                add(message, NLM_F_CREATE | APPEND, "add route", routes::subnet_name(address));
             }
             LinkChange::Route(route) => {
-                add(Message::NewRoute(ip::route_message(route)?), PUT, "add route", ip::route_name(route));
+                let message = routes::route_message(route, |_| indexes.next().flatten())?;
+                let missing = || Error::missing_link(routes::devices(route).next().unwrap_or_default());
+                let message = Message::NewRoute(message.ok_or_else(missing)?);
+                add(message, PUT, "add route", routes::route_name(route));
             }
             LinkChange::UplinkRoute(route) => {
                 let link = route.device.as_str();
                 let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                let next_hop = Message::NewNeighbour(ip::next_hop_message(index, route));
+                let next_hop = Message::NewNeighbour(routes::next_hop_message(index, route));
                 add(next_hop, PUT, "add neighbour", format!("{} dev {link}", route.via));
                 let (flags, operation) =
                     if route.place == Place::Host { (NEW, NEW_ROUTE) } else { (PUT, "add route") };
-                let message = Message::NewRoute(ip::uplink_message(index, route)?);
-                add(message, flags, operation, ip::uplink_name(route));
+                let message = Message::NewRoute(routes::uplink_message(index, route)?);
+                add(message, flags, operation, routes::uplink_name(route));
             }
         }
         Ok(())

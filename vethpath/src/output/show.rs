@@ -64,6 +64,11 @@ fn namespaces(namespaces: &[Namespace]) -> Option<String> {
             row.extend(cells(interface, namespace.routes.iter().filter(is_by_it)));
             rows.push(row);
         }
+        let others = namespace.routes.iter().filter(|route| route.device.is_none()).map(glued);
+        let others: Vec<String> = others.collect();
+        if !others.is_empty() {
+            rows.push([&name, "-", "-", "-", "-", &others.join("\n")].map(str::to_owned).to_vec());
+        }
     }
     table(&columns, rows)
 }
@@ -144,12 +149,17 @@ fn trunks(lab: &Lab) -> Option<String> {
     table(&columns, rows.collect())
 }
 
+/// A route, whose destination and gateway stay in one line.
+fn glued(route: &Route) -> String {
+    route.to_string().replacen(' ', &GLUE.to_string(), 2)
+}
+
 /// The cells for name, MAC, MTU, state and addresses, with the routes by it below.
 fn cells<'r>(interface: &Interface, routes: impl Iterator<Item = &'r Route>) -> [String; 5] {
     let dash = || "-".to_owned();
     let addresses = interface.addresses.iter().filter(|address| !is_automatic(address, interface));
     let addresses = addresses.map(ToString::to_string);
-    let routes = routes.map(|route| route.to_string().replace(' ', &GLUE.to_string()));
+    let routes = routes.map(glued);
     let addresses: Vec<_> = addresses.chain(routes).collect();
     [
         interface.label(),

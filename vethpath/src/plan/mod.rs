@@ -11,15 +11,17 @@ mod observed;
 mod offloads;
 mod ordered;
 mod programs;
+mod routes;
 mod step;
 mod steps;
 mod sysctls;
 mod uplink;
 
 pub use change::{Action, Change};
-pub use observed::{Accepted, Found, Master, NextHop, Observed, ObservedLink, Routed, is_ours, owner};
+pub use observed::{Accepted, Found, Master, Observed, ObservedLink, Routed, is_ours, owner};
 pub use offloads::{Offloads, offloads_in};
 pub use ordered::{Changes, Plan};
+pub use routes::{ObservedHop, ObservedRoute};
 pub use step::{ACCEPT_RULE, ProgramStep, Step};
 pub use steps::{Collision, plan};
 pub use sysctls::{compares_dad, default_dad, settings};

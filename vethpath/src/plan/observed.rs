@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::Ipv6Addr,
 };
 
 use ipnet::IpNet;
 
-use super::Offloads;
+use super::{ObservedRoute, Offloads};
 use crate::topology::{
-    AcceptRule, BridgeOption, Family, IfName, LabName, NsName, Place, Route, SysctlKey, Topology, lab_mark,
+    AcceptRule, BridgeOption, Family, IfName, LabName, NsName, Place, Route, RouteKey, SysctlKey, Topology,
+    lab_mark,
 };
 
 /// What a name in `/run/netns` stands for.
@@ -21,15 +22,6 @@ pub enum Found {
     Foreign(Option<LabName>),
     /// A file of this lab on which no namespace is mounted.
     LeftOver,
-}
-
-/// The next hop of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextHop {
-    /// A gateway.
-    Gateway(IpAddr),
-    /// Anything else, such as `dev eth0` or `blackhole`.
-    Other(String),
 }
 
 /// The kind of a link's master device.
@@ -142,8 +134,8 @@ pub struct Observed {
     pub namespaces: BTreeMap<NsName, Found>,
     /// Namespaces that the lab has adopted, and whose `adopt` leads to another one by now.
     pub moved: BTreeSet<NsName>,
-    /// Destinations of routes of adopted namespaces that the lab's have replaced.
-    pub replaced_routes: BTreeSet<(NsName, IpNet)>,
+    /// Routes of adopted namespaces that the lab's have replaced.
+    pub replaced_routes: BTreeSet<(NsName, RouteKey)>,
     /// Adopted namespaces in which no process is left, so that the ports of their interfaces stay down.
     pub deserted: BTreeSet<NsName>,
     /// Links of the host and of the lab's namespaces, by place and name.
@@ -152,10 +144,8 @@ pub struct Observed {
     pub masquerading: BTreeSet<Place>,
     /// Rules in `DOCKER-USER`, for each such chain where the lab has, had or is to have bridges.
     pub accepted: Vec<Accepted>,
-    /// Routes via gateways in the lab's namespaces.
-    pub routes: BTreeMap<NsName, Vec<Route>>,
-    /// Other routes that a route via a gateway would replace: destination and next hop.
-    pub other_routes: BTreeMap<NsName, Vec<(IpNet, String)>>,
+    /// Routes of the lab's namespaces, in all tables.
+    pub routes: BTreeMap<NsName, Vec<ObservedRoute>>,
     /// Routes by uplinks, on the machine and in the fabric: place, device, destination and gateway.
     pub uplink_routes: BTreeSet<(Place, String, IpNet, Ipv6Addr)>,
     /// What the machine has of the subnets of the fabric. Default routes are left out.
@@ -185,16 +175,11 @@ impl Observed {
         self.links.get(&(place.clone(), name.to_owned()))
     }
 
-    /// The next hop of a route's destination in a namespace, if it differs from the route's gateway.
+    /// The route of a namespace with the key of a wanted one, if it leads elsewhere.
     #[must_use]
-    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<NextHop> {
-        let same = |other: &&Route| other.to == route.to && other.via != route.via;
-        let gateway = self.routes.get(namespace).and_then(|routes| routes.iter().find(same));
-        let others = self.other_routes.get(namespace).map_or(&[][..], Vec::as_slice);
-        let other = || others.iter().find(|(to, _)| *to == route.to);
-        gateway
-            .map(|route| NextHop::Gateway(route.via))
-            .or_else(|| other().map(|(_, hop)| NextHop::Other(hop.clone())))
+    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<&ObservedRoute> {
+        let is_other = |there: &&ObservedRoute| there.key == route.key() && !there.is(route);
+        self.routes.get(namespace)?.iter().find(is_other)
     }
 }
 

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Accepted, Change, NextHop, Offloads};
+use super::{Accepted, Change, ObservedRoute, Offloads};
 use crate::topology::{
     AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route,
-    Sysctl, Trunk, UplinkRoute,
+    RouteKey, Sysctl, Trunk, UplinkRoute,
 };
 
 /// One operation of a plan.
@@ -172,12 +172,12 @@ pub enum Step {
         /// The route.
         route: Route,
     },
-    /// Restore the routes of an adopted namespace to a destination that the lab's route has replaced.
+    /// Restore the routes of an adopted namespace that the lab's route has replaced.
     RestoreRoutes {
         /// The namespace.
         namespace: NsName,
-        /// The destination.
-        to: IpNet,
+        /// What is unique among routes.
+        key: RouteKey,
     },
     /// Add all routes of a namespace that has none.
     Routes {
@@ -186,12 +186,12 @@ pub enum Step {
         /// The routes.
         routes: Arc<[Route]>,
     },
-    /// Add a route, or replace one to the same destination.
+    /// Add a route, or replace one with the same key.
     Route {
         /// The namespace.
         namespace: NsName,
-        /// The next hop that it replaces.
-        from: Option<NextHop>,
+        /// The route that it replaces.
+        from: Option<ObservedRoute>,
         /// The route.
         route: Route,
     },
@@ -286,9 +286,11 @@ impl Step {
             Self::DeleteRoute { namespace, route } => Change::delete("route", described(route, namespace)),
             Self::Route { namespace, from: Some(from), route } => {
                 let change = Change::of("route", format_args!("{} in {namespace}", route.to));
-                match from {
-                    NextHop::Gateway(from) => change.property("via").values(Some(from), route.via),
-                    NextHop::Other(from) => change.values(Some(from), format_args!("via {}", route.via)),
+                match (from.gateway(), route.via) {
+                    (Some(from), Some(via)) if *route == Route::by(route.to, via) => {
+                        change.property("via").values(Some(from), via)
+                    }
+                    _ => change.values(Some(from.way(route)), route.way()),
                 }
             }
             Self::Route { namespace, from: None, route } => {
@@ -296,8 +298,8 @@ impl Step {
             }
             Self::DeleteUplinkRoute(route) => Change::delete("route", by_uplink(route)),
             Self::UplinkRoute(route) => Change::create("route", by_uplink(route)),
-            Self::RestoreRoutes { namespace, to } => {
-                Change::create("route", format_args!("{to} in {namespace}, as it was before the lab"))
+            Self::RestoreRoutes { namespace, key } => {
+                Change::create("route", format_args!("{} in {namespace}, as it was before the lab", key.to))
             }
             Self::Routes { namespace, routes } => match &routes[..] {
                 [route] => Change::create("route", described(route, namespace)),
@@ -394,7 +396,7 @@ fn accept_changes(accepted: &Accepted) -> Vec<Change> {
 }
 
 fn described(route: &Route, namespace: &NsName) -> String {
-    format!("{} via {} in {namespace}", route.to, route.via)
+    format!("{route} in {namespace}")
 }
 
 fn by_uplink(route: &UplinkRoute) -> String {

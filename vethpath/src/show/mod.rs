@@ -6,6 +6,6 @@ mod observe;
 
 pub use metrics::Metrics;
 pub use model::{
-    Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Route, TAKES_NO_XDP_TX, Trunk,
+    Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, NextHop, Port, Route, TAKES_NO_XDP_TX, Trunk,
 };
 pub use observe::observe;

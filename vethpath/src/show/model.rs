@@ -48,28 +48,77 @@ pub struct Namespace {
     pub adopted: Option<String>,
     /// The interfaces of the file, and others that are up. Bridges and their ports are not among them.
     pub interfaces: Vec<Interface>,
-    /// Its routes by gateways, in its main table.
+    /// Its routes by gateways, and others that the kernel has not added by itself, in all tables.
     pub routes: Vec<Route>,
 }
 
-/// A route by a gateway.
+/// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// The destination; a prefix of length 0 is the default route.
     pub to: IpNet,
-    /// The gateway.
-    pub via: IpAddr,
-    /// The interface that leads there.
+    /// The gateway of a route that has one way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    /// The interface of a route that has one way.
     pub device: Option<String>,
+    /// What happens to packets, if they are not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fate: Option<String>,
+    /// The ways of a route that has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nexthops: Vec<NextHop>,
+    /// Its table, if it is not the main one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// Its metric, if it is not the kernel's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
+    /// The source address of packets that are sent by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub src: Option<IpAddr>,
+    /// Its own MTU in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
-/// `default via 10.0.0.1`.
+/// A way of a route that has several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NextHop {
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// The interface.
+    pub device: Option<String>,
+    /// Its share of the flows.
+    pub weight: u32,
+}
+
+/// `default via 10.0.0.1`. The interface is left out: the route stands below it.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to.prefix_len() {
-            0 => write!(f, "default via {}", self.via),
-            _ => write!(f, "{} via {}", self.to, self.via),
+        if let Some(fate) = &self.fate {
+            write!(f, "{fate} ")?;
         }
+        match self.to.prefix_len() {
+            0 => write!(f, "default")?,
+            _ => write!(f, "{}", self.to)?,
+        }
+        let word = |name: &str, value: Option<String>| value.map(|value| format!(" {name} {value}"));
+        let number = |name: &str, value: Option<u32>| word(name, value.map(|value| value.to_string()));
+        let ip = |name: &str, value: Option<IpAddr>| word(name, value.map(|value| value.to_string()));
+        let own = [
+            ip("via", self.via),
+            number("table", self.table),
+            number("metric", self.metric),
+            ip("src", self.src),
+            number("mtu", self.mtu),
+        ];
+        own.into_iter().flatten().try_for_each(|word| f.write_str(&word))?;
+        self.nexthops.iter().try_for_each(|hop| {
+            let words =
+                [ip("via", hop.via), word("dev", hop.device.clone()), number("weight", Some(hop.weight))];
+            write!(f, " nexthop{}", words.into_iter().flatten().collect::<String>())
+        })
     }
 }
 

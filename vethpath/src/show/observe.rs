@@ -6,14 +6,15 @@ use ipnet::IpNet;
 use netlink_packet_route::link::BridgePortState;
 
 use super::{
-    Bridge, Cable, Interface, Lab, Leads, LinkState, Metrics, Namespace, Port, Route, TAKES_NO_XDP_TX, Trunk,
+    Bridge, Cable, Interface, Lab, Leads, LinkState, Metrics, Namespace, NextHop, Port, Route,
+    TAKES_NO_XDP_TX, Trunk,
 };
 use crate::{
     agent::guest_name,
     apply::NetnsCache,
-    kernel::{LinkFacts, PortAttribute, Result, RouteFacts, Rtnl, XdpMode, netns},
+    kernel::{HopFacts, LinkFacts, PortAttribute, Result, RouteFacts, Rtnl, XdpMode, netns},
     stats::{self, AgentView, State},
-    topology::{self, CableEnd, IfName, NsName, Place, Topology, TrunkEnd},
+    topology::{self, CableEnd, IfName, MAIN_TABLE, NsName, Place, Topology, TrunkEnd, usual_metric},
 };
 
 /// The links and addresses in one namespace.
@@ -36,16 +37,35 @@ impl Seen {
         Ok(Self { rtnl, links, addresses, routes })
     }
 
-    /// The routes by gateways.
+    /// The routes by gateways, and others that the kernel has not added by itself.
     fn routes(&self) -> Vec<Route> {
         let name = |ifindex: u32| {
             self.links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone())
         };
+        let is_shown =
+            |route: &&RouteFacts| !route.is_kernels || route.hops.iter().any(|hop| hop.via.is_some());
         let route = |route: &RouteFacts| {
-            let via = route.via.filter(|_| route.is_main)?;
-            Some(Route { to: route.to, via, device: route.ifindex.and_then(name) })
+            let hop =
+                |hop: &HopFacts| NextHop { via: hop.via, device: name(hop.ifindex), weight: hop.weight };
+            let (table, metric) = (route.key.table, route.key.metric);
+            let hops: Vec<NextHop> = route.hops.iter().map(hop).collect();
+            let (one, nexthops) = match &hops[..] {
+                [one] => (Some(one.clone()), Vec::new()),
+                _ => (None, hops),
+            };
+            Route {
+                to: route.to,
+                via: one.as_ref().and_then(|hop| hop.via),
+                device: one.and_then(|hop| hop.device),
+                fate: route.fate.clone().filter(|_| nexthops.is_empty()),
+                nexthops,
+                table: Some(table).filter(|table| *table != MAIN_TABLE),
+                metric: Some(metric).filter(|metric| *metric != usual_metric(&route.to)),
+                src: route.src,
+                mtu: route.mtu,
+            }
         };
-        self.routes.iter().filter_map(route).collect()
+        self.routes.iter().filter(is_shown).map(route).collect()
     }
 
     /// The link of this name.

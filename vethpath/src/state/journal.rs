@@ -11,8 +11,6 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
 };
 
-use ipnet::IpNet;
-
 use super::{
     Directory, Error, Result,
     record::{History, MOST_BYTES, Record, is_of_other_lab, open_journal},
@@ -21,7 +19,7 @@ use super::{
 use crate::{
     kernel::{Context, FormerRoute, NetnsId, files},
     plan::{Offloads, offloads_in},
-    topology::{Datapath, IfName, NsName, Place, Sysctl, SysctlKey},
+    topology::{Datapath, IfName, NsName, Place, RouteKey, Sysctl, SysctlKey},
 };
 
 /// The keyword of a line about an adopted namespace.
@@ -118,13 +116,18 @@ impl Journal {
         self.write_line(&was_line(place, &setting.key, &setting.value))
     }
 
-    /// Writes the routes of an adopted namespace to a destination that the lab is about to replace. They stand for those
-    /// that were written before.
+    /// Writes the routes of an adopted namespace with a key that the lab is about to replace. They stand for those that were
+    /// written before.
     ///
     /// # Errors
     /// A file operation fails. The routes must not be replaced then.
-    pub fn append_former_routes(&mut self, name: &NsName, to: &IpNet, routes: &[FormerRoute]) -> Result<()> {
-        let first = format!("{NO_ROUTE} {name} {to}");
+    pub fn append_former_routes(
+        &mut self,
+        name: &NsName,
+        key: &RouteKey,
+        routes: &[FormerRoute],
+    ) -> Result<()> {
+        let first = format!("{NO_ROUTE} {name} {key}");
         self.append_all([first].into_iter().chain(routes.iter().map(|route| route_line(name, route))))
     }
 
@@ -141,8 +144,9 @@ impl Journal {
             let id = known.get(namespace.name.as_str());
             lines.extend(id.map(|id| format!("{kind} {} {id}\n", namespace.name)));
             // Others have been restored.
-            let is_replaced = |to: &IpNet| namespace.routes.iter().any(|route| route.to == *to);
-            let routes = facts.routes.iter().filter(|((of, to), _)| *of == namespace.name && is_replaced(to));
+            let is_replaced = |key: &RouteKey| namespace.routes.iter().any(|route| route.key() == *key);
+            let routes =
+                facts.routes.iter().filter(|((of, key), _)| *of == namespace.name && is_replaced(key));
             let routes = routes.flat_map(|(_, routes)| routes);
             lines.extend(routes.map(|route| route_line(&namespace.name, route) + "\n"));
         }
@@ -220,7 +224,7 @@ pub struct Saved {
     /// The value of each setting before the lab changed it.
     pub was: BTreeMap<(Place, SysctlKey), String>,
     /// Routes of adopted namespaces that the lab's have replaced, by destination.
-    pub routes: BTreeMap<(NsName, IpNet), Vec<FormerRoute>>,
+    pub routes: BTreeMap<(NsName, RouteKey), Vec<FormerRoute>>,
     /// The switched offloads of each inner end, with their values from before.
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
     /// Whether the last run reached its end: there is one record, and no step.
@@ -276,14 +280,14 @@ impl Saved {
                         let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
-                (Some(NO_ROUTE), Some(name), Some(to), None) => {
-                    if let (Ok(name), Ok(to)) = (name.parse(), to.parse()) {
-                        let _ = facts.routes.remove(&(name, to));
+                (Some(NO_ROUTE), Some(name), Some(key), None) => {
+                    if let (Ok(name), Ok(key)) = (name.parse(), key.parse()) {
+                        let _ = facts.routes.remove(&(name, key));
                     }
                 }
                 (Some(ROUTE), Some(name), Some(message), None) => {
                     if let (Ok(name), Ok(route)) = (name.parse(), message.parse::<FormerRoute>()) {
-                        let known = facts.routes.entry((name, route.to)).or_default();
+                        let known = facts.routes.entry((name, route.key)).or_default();
                         if !known.contains(&route) {
                             known.push(route);
                         }

@@ -14,6 +14,7 @@ use super::{
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
+    route::is_link_local,
 };
 
 /// A `[bridge.NAME]`.
@@ -69,8 +70,38 @@ pub(super) struct RouteDecl {
     pub(super) route: Route,
     /// Where its destination is written. For a default route, where the gateway is written.
     pub(super) span: Range<usize>,
-    /// Where its gateway is written.
-    pub(super) via: At<IpAddr>,
+    /// Its ways, as they are written. A blackhole has none.
+    pub(super) hops: Vec<HopDecl>,
+    /// Where its source address is written.
+    pub(super) src: Option<Range<usize>>,
+}
+
+/// A way of a route.
+#[derive(Clone, Debug)]
+pub(super) struct HopDecl {
+    pub(super) via: Option<At<IpAddr>>,
+    pub(super) dev: Option<At<IfName>>,
+    pub(super) onlink: bool,
+}
+
+impl RouteDecl {
+    /// A route by one gateway.
+    pub(super) fn by(to: IpNet, via: At<IpAddr>) -> Self {
+        let hop = HopDecl { via: Some(via.clone()), dev: None, onlink: false };
+        Self { route: Route::by(to, via.value), span: via.span, hops: vec![hop], src: None }
+    }
+
+    /// The gateways.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = &At<IpAddr>> {
+        self.hops.iter().filter_map(|hop| hop.via.as_ref())
+    }
+
+    /// The gateway of a route that has one of its own family and is used for every packet to its destination.
+    pub(super) fn gateway(&self) -> Option<&At<IpAddr>> {
+        let [HopDecl { via: Some(via), onlink: false, .. }] = &self.hops[..] else { return None };
+        let is_plain = self.route.table.is_none() && via.value.is_ipv4() == self.route.to.addr().is_ipv4();
+        (is_plain && !is_link_local(via.value)).then_some(via)
+    }
 }
 
 /// A `[namespace.NAME.interface.NAME]`.

@@ -1,10 +1,13 @@
 //! Prints a lab as a file with every value explicit: no shorthand, no defaults that depend on the version.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    net::IpAddr,
+};
 
 use super::{
-    Adopt, AdoptedBridge, Bridge, Container, Datapath, Interface, Ipv6, Namespace, Place, Resolver, Sysctl,
-    Topology, derived_mac, expect,
+    Adopt, AdoptedBridge, Bridge, Container, Datapath, Fate, IfName, Interface, Ipv6, Namespace, NextHop,
+    Place, Resolver, Route, Sysctl, Topology, derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -129,7 +132,7 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
     if !namespace.routes.is_empty() {
         writeln!(out, "routes = [")?;
         for route in namespace.routes.iter() {
-            writeln!(out, "    {{ to = \"{}\", via = \"{}\" }},", route.to, route.via)?;
+            writeln!(out, "    {},", self::route(route))?;
         }
         writeln!(out, "]")?;
     }
@@ -141,6 +144,34 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
         |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);
     let of_bridges = topology.bridges.iter().filter(is_here).flat_map(|bridge| &bridge.sysctls);
     sysctls(out, namespace.sysctls.iter().chain(of_bridges))
+}
+
+fn route(route: &Route) -> String {
+    let mut keys = vec![format!("to = \"{}\"", route.to)];
+    keys.extend(hop_keys(route.via, route.dev.as_ref(), route.onlink));
+    if route.fate != Fate::Unicast {
+        keys.push(format!("{} = true", route.fate.name()));
+    }
+    if !route.nexthops.is_empty() {
+        let hop = |hop: &NextHop| {
+            let weight = (hop.weight != 1).then(|| format!("weight = {}", hop.weight));
+            let keys: Vec<String> =
+                hop_keys(hop.via, hop.dev.as_ref(), hop.onlink).into_iter().chain(weight).collect();
+            format!("{{ {} }}", keys.join(", "))
+        };
+        let hops: Vec<String> = route.nexthops.iter().map(hop).collect();
+        keys.push(format!("nexthops = [{}]", hops.join(", ")));
+    }
+    let numbers = [("metric", route.metric), ("table", route.table), ("mtu", route.mtu)];
+    keys.extend(numbers.iter().filter_map(|(key, number)| Some(format!("{key} = {}", (*number)?))));
+    keys.extend(route.src.map(|src| format!("src = \"{src}\"")));
+    format!("{{ {} }}", keys.join(", "))
+}
+
+fn hop_keys(via: Option<IpAddr>, dev: Option<&IfName>, onlink: bool) -> Vec<String> {
+    let via = via.map(|via| format!("via = \"{via}\""));
+    let dev = dev.map(|dev| format!("dev = {}", quoted(dev.as_str())));
+    via.into_iter().chain(dev).chain(onlink.then(|| "onlink = true".to_owned())).collect()
 }
 
 /// Writes `dad` and `accept_ra` where they differ from the values that a device has without these keys.

@@ -24,6 +24,8 @@ pub(super) const MOST_MEMBERS: u32 = 64;
 pub(super) const MOST_ADDRESSES: usize = 64;
 /// Routes of a namespace.
 pub(super) const MOST_ROUTES: usize = 1024;
+/// Next hops of a route.
+pub(super) const MOST_NEXTHOPS: usize = 64;
 /// Settings of a namespace or interface.
 pub(super) const MOST_SYSCTLS: usize = 256;
 /// Expectations of a file.
@@ -44,6 +46,8 @@ pub(super) struct Table {
     pub(super) keys: &'static [Key],
     /// Keys of which exactly one is required.
     pub(super) one_of: &'static [&'static str],
+    /// Keys of which at least one is required.
+    pub(super) any_of: &'static [&'static str],
 }
 
 impl Table {
@@ -129,6 +133,7 @@ pub(super) static FILE: Table = Table {
     what: "the file",
     description: "A network lab of vethpath.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         key("name", Kind::Pattern(LAB_NAME), r#"name = "three-hosts""#,
             "The lab's name. Default: the file's name without .toml."),
@@ -162,6 +167,7 @@ pub(super) static BRIDGE: Table = Table {
     what: "a bridge",
     description: "A Linux bridge.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         OWN_ADDRESSES,
         NAT,
@@ -191,6 +197,7 @@ pub(super) static CHAIN: Table = Table {
     what: "a chain",
     description: "Bridges in a row, each joined to the next by a trunk.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         required(key("bridges", Kind::Integer { range: 1..=64, unit: "" }, "bridges = 8",
             "How many bridges there are: NAME0, NAME1 and so on. Addresses, nat and host are the first one's.")),
@@ -244,6 +251,7 @@ pub(super) static NAMESPACE: Table = Table {
     what: "a namespace",
     description: "A network namespace.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         gateway("Default routes: a gateway, or one for IPv4 and one for IPv6."),
         ROUTES,
@@ -260,6 +268,7 @@ pub(super) static HOST: Table = Table {
     what: "the host",
     description: "The namespace in which vethpath was started: only ends of cables are declared in it.",
     one_of: &[],
+    any_of: &[],
     keys: &[INTERFACES],
 };
 
@@ -274,6 +283,7 @@ pub(super) static INTERFACE: Table = Table {
     what: "an interface",
     description: "An end of a veth pair.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         required(key("link", Kind::Text, r#"link = "br0""#,
             "Where the other end is: \"br0\", a bridge; \"ns1:eth0\" or \"host:v0\", a cable.")),
@@ -295,15 +305,60 @@ pub(super) static INTERFACE: Table = Table {
 #[rustfmt::skip]
 pub(super) static ROUTE: Table = Table {
     what: "a route",
-    description: "A route via a gateway.",
+    description: "A route: one of via, dev, nexthops, blackhole and unreachable says where it leads.",
     one_of: &[],
+    any_of: &["via", "dev", "nexthops", "blackhole", "unreachable"],
     keys: &[
         required(key("to", Kind::Pattern(DESTINATION), r#"to = "10.1.0.0/16""#,
             "The destination: a subnet, or \"default\".")),
-        required(key("via", Kind::Pattern(ADDRESS), r#"via = "10.0.0.9""#,
-            "The gateway: an address on a subnet of the namespace.")),
+        VIA,
+        DEV,
+        ONLINK,
+        key("metric", Kind::Integer { range: 1..=u32::MAX, unit: "" }, "metric = 100",
+            "Of two routes to a destination, the one with the lower metric is used. Default: the kernel's."),
+        key("src", Kind::Pattern(ADDRESS), r#"src = "10.0.0.2""#,
+            "The source address of what the namespace itself sends: one of its own."),
+        TABLE,
+        key("mtu", Kind::Integer { range: 68..=65535, unit: " bytes" }, "mtu = 1400",
+            "The largest packet in bytes. Default: the interface's MTU."),
+        key("nexthops", Kind::Array { each: &NEXTHOP, most: MOST_NEXTHOPS },
+            r#"nexthops = [{ via = "10.0.0.8" }, { via = "10.0.0.9", weight = 2 }]"#,
+            "Several ways, over which flows are shared out."),
+        key("blackhole", Kind::Boolean(Some(false)), "blackhole = true", "Drop packets to the destination."),
+        key("unreachable", Kind::Boolean(Some(false)), "unreachable = true",
+            "Drop packets to the destination, and tell their senders."),
     ],
 };
+
+/// One of the `nexthops` of a route.
+#[rustfmt::skip]
+pub(super) static NEXTHOP: Table = Table {
+    what: "a next hop",
+    description: "One of the ways of a route.",
+    one_of: &[],
+    any_of: &["via", "dev", "nexthops", "blackhole", "unreachable"],
+    keys: &[
+        VIA,
+        DEV,
+        ONLINK,
+        key("weight", Kind::Integer { range: 1..=256, unit: "" }, "weight = 2",
+            "Its share of the flows, in relation to the other weights. Default: 1."),
+    ],
+};
+
+// Keys that a route and a next hop have in common.
+#[rustfmt::skip]
+const VIA: Key = key("via", Kind::Pattern(ADDRESS), r#"via = "10.0.0.9""#,
+    "The gateway: an address on a subnet of the namespace. A link-local one needs dev.");
+#[rustfmt::skip]
+const DEV: Key = key("dev", Kind::Pattern(INTERFACE_NAME), r#"dev = "eth0""#,
+    "The interface or bridge of the namespace that packets leave by.");
+#[rustfmt::skip]
+const ONLINK: Key = key("onlink", Kind::Boolean(Some(false)), "onlink = true",
+    "The gateway is on dev's link, whatever addresses dev has.");
+#[rustfmt::skip]
+const TABLE: Key = key("table", Kind::Integer { range: 1..=u32::MAX, unit: "" }, "table = 100",
+    "The number of the routing table. Default: 254, the main one.");
 
 const ADOPTION: &str = "Use an existing namespace: exactly one of pid, path and container.";
 
@@ -313,6 +368,7 @@ pub(super) static ADOPT: Table = Table {
     what: "`adopt`",
     description: ADOPTION,
     one_of: &["pid", "path", "container"],
+    any_of: &[],
     keys: &[
         // PID_MAX_LIMIT.
         key("pid", Kind::Integer { range: 1..=4_194_304, unit: "" }, "pid = 4242",
@@ -332,6 +388,7 @@ pub(super) static GROUP: Table = Table {
     what: "a group",
     description: "Namespaces NAME0, NAME1 and so on, each with an interface on a bridge.",
     one_of: &["bridge", "bridges", "chain"],
+    any_of: &[],
     keys: &[
         required(key("count", Kind::Integer { range: 1..=4096, unit: "" }, "count = 100",
             "How many namespaces there are.")),
@@ -360,6 +417,7 @@ pub(super) static MESH: Table = Table {
     what: "a mesh",
     description: "A cable between each two of its members.",
     one_of: &["members", "count"],
+    any_of: &[],
     keys: &[
         key("members", Kind::Names { each: NAMESPACE_NAME, most: MOST_MEMBERS as usize },
             r#"members = ["a", "b", "c", "d"]"#, "The namespaces that are joined; each is declared."),
@@ -458,9 +516,10 @@ mod tests {
 
     #[test]
     fn every_key_has_an_example_and_a_description() {
-        for table in
-            [&FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &ADOPT, &GROUP, &MESH, &CHAIN, &EXPECT]
-        {
+        for table in [
+            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &NEXTHOP, &ADOPT, &GROUP, &MESH, &CHAIN,
+            &EXPECT,
+        ] {
             for key in table.keys {
                 assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);
                 assert!(key.description.len() > 8, "{}: {}", table.what, key.name);

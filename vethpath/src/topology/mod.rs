@@ -29,6 +29,7 @@ mod parse;
 mod partial;
 mod port_names;
 mod read;
+mod route;
 mod routes;
 mod schema;
 mod shorthand;
@@ -56,11 +57,12 @@ pub use locate::key_path;
 pub use masquerade::{AcceptRule, Masquerade, MasqueradeRule};
 pub use model::{
     AdoptedBridge, Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace, Pair,
-    Place, Route, Sysctl, Topology, Trunk, TrunkEnd,
+    Place, Sysctl, Topology, Trunk, TrunkEnd,
 };
 pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
 pub use port_names::port_name;
+pub use route::{Fate, MAIN_TABLE, NextHop, Route, RouteKey, usual_metric};
 pub use schema::schema;
 pub use stopped::Stopped;
 pub use sysctl_key::{Scope, SysctlKey};

@@ -1,19 +1,13 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
-    path::Path,
-    sync::Arc,
-};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Stopped, SysctlKey,
-    UplinkRoute,
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Route, Stopped,
+    SysctlKey, UplinkRoute,
 };
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
@@ -114,7 +108,8 @@ pub struct Namespace {
     pub name: NsName,
     /// How an adopted namespace, which another program created, is found. `up` enters it. `down` does not delete it.
     pub adopt: Option<Adopt>,
-    /// Its routes. `gateway` is one of them, as a default route. The namespaces of a group share one list.
+    /// Its routes, those without a gateway first: gateways may be reached by them. `gateway` is one of them, as a default
+    /// route. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub routes: Arc<[Route]>,
     /// Settings under `/proc/sys/net` that do not belong to an interface of the lab. They are applied before the
@@ -138,15 +133,6 @@ impl Namespace {
         let is_it = |folder: &str| Path::new(path) == Path::new(folder).join(self.name.as_str());
         is_it("/run/netns") || is_it("/var/run/netns")
     }
-}
-
-/// A route by a gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Route {
-    /// The destination; a prefix of length 0 is the default route.
-    pub to: IpNet,
-    /// The gateway, of the same family.
-    pub via: IpAddr,
 }
 
 /// One setting under `/proc/sys/net`.

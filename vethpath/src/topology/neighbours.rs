@@ -110,7 +110,9 @@ impl Neighbours {
             };
             let vias = match before.take() {
                 Some((routes, vias)) if Arc::ptr_eq(routes, &namespace.routes) => vias,
-                _ => namespace.routes.iter().map(|route| route.via).filter(|via| family.has(*via)).collect(),
+                _ => {
+                    namespace.routes.iter().flat_map(Route::gateways).filter(|via| family.has(*via)).collect()
+                }
             };
             for &via in &vias {
                 let near = own.iter().find_map(|&n| {

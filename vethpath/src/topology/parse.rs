@@ -11,6 +11,7 @@ use super::{
     fault::Sink,
     keys,
     read::{At, Table},
+    route::is_link_local,
 };
 
 /// Parses a name or MAC. Records a fault if it is invalid.
@@ -135,8 +136,23 @@ pub(super) fn link(written: &At<&str>, sink: &mut Sink) -> Option<At<Link>> {
     Some(written.with(Link::Interface(place?, interface?)))
 }
 
-/// Parses a gateway's address. The example is of its key.
+/// Parses the address of a gateway without an interface. The example is of its key.
 pub(super) fn gateway(written: &At<&str>, example: &str, sink: &mut Sink) -> Option<At<IpAddr>> {
+    let via = next_hop(written, example, sink)?;
+    // The kernel requires a device for such a route.
+    if is_link_local(via.value) {
+        let message =
+            format!("`{}` cannot be a gateway: it is link-local, the same on every link", via.value);
+        let hint =
+            "use the gateway's global or unique local address, such as fd00::1, or write a route with `dev`";
+        sink.add(&written.span, message, hint);
+        return None;
+    }
+    Some(via)
+}
+
+/// Parses the address of a gateway, which may be link-local. The example is of its key.
+pub(super) fn next_hop(written: &At<&str>, example: &str, sink: &mut Sink) -> Option<At<IpAddr>> {
     let text = written.value;
     let Ok(address) = text.parse::<IpAddr>() else {
         let hint = match text.split_once('/') {
@@ -150,14 +166,6 @@ pub(super) fn gateway(written: &At<&str>, example: &str, sink: &mut Sink) -> Opt
     };
     if let Err((what, hint)) = super::addresses::assignable(address) {
         sink.add(&written.span, format!("`{address}` cannot be a gateway: it is {what}"), hint);
-        return None;
-    }
-    // The kernel requires a device for such a route, and a route of the file has none.
-    if let IpAddr::V6(v6) = address
-        && v6.is_unicast_link_local()
-    {
-        let message = format!("`{address}` cannot be a gateway: it is link-local, the same on every link");
-        sink.add(&written.span, message, "use the gateway's global or unique local address, such as fd00::1");
         return None;
     }
     Some(written.with(address))

@@ -1,10 +1,13 @@
 //! A lab without some of its namespaces, while the containers that they are of do not run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-use super::{NsName, Place, Route, Topology};
+use super::{Fate, NsName, Place, Route, Topology};
 
 impl Topology {
     /// The lab without these namespaces: without what is in them, the other ends of their links, and the routes of others
@@ -23,8 +26,11 @@ impl Topology {
         let subnets = self.subnets();
         for namespace in &mut self.namespaces {
             let own = subnets.get(&Place::Namespace(namespace.name.clone()));
-            let is_reached =
-                |route: &&Route| own.is_some_and(|own| own.iter().any(|net| net.contains(&route.via)));
+            let is_direct = |route: &Route| route.fate != Fate::Unicast || route.dev.is_some();
+            let is_reached = |route: &&Route| {
+                let has = |via: IpAddr| own.is_some_and(|own| own.iter().any(|net| net.contains(&via)));
+                is_direct(route) || route.gateways().any(has)
+            };
             if !namespace.routes.iter().all(|route| is_reached(&route)) {
                 namespace.routes = namespace.routes.iter().filter(is_reached).cloned().collect();
             }
@@ -75,7 +81,12 @@ mod tests {
         assert_eq!((names, bridges), (vec!["r"], vec!["br0", "br1"]));
         assert_eq!((pairs, rest.cables.len(), rest.trunks.len()), (vec!["r:eth0".to_owned()], 0, 1));
         // The gateway is on a bridge that stays, and is unreachable as a host that is off.
-        let vias: Vec<_> = rest.namespaces[0].routes.iter().map(|route| route.via.to_string()).collect();
+        let vias: Vec<_> = rest.namespaces[0]
+            .routes
+            .iter()
+            .filter_map(|route| route.via)
+            .map(|via| via.to_string())
+            .collect();
         assert_eq!(vias, ["10.0.0.2"]);
     }
 }

@@ -39,6 +39,9 @@ fn table(table: &Table) -> Value {
     } else if !table.one_of.is_empty() {
         object["oneOf"] = table.one_of.iter().map(|name| json!({ "required": [name] })).collect();
     }
+    if !table.any_of.is_empty() {
+        object["anyOf"] = table.any_of.iter().map(|name| json!({ "required": [name] })).collect();
+    }
     object
 }
 

@@ -7,7 +7,6 @@ use std::{
     sync::OnceLock,
 };
 
-use ipnet::IpNet;
 use tokio::process::Child;
 
 use super::{Error, NetnsCache, cleanup, namespaces, nat};
@@ -18,8 +17,8 @@ use crate::{
     plan::{Accepted, Step},
     state::{AgentLock, Directory, History, Journal, MetricsLock, Saved, test_hooks},
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Trunk,
-        lab_mark, pair_mark, trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Route, RouteKey, Sysctl,
+        Trunk, lab_mark, pair_mark, trunk_altname, trunk_mark,
     },
 };
 
@@ -151,7 +150,7 @@ impl<'a> Executor<'a> {
                 self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
                 test_hooks::kill_point();
             }
-            Step::RestoreRoutes { namespace, to } => self.restore_routes(namespace, |one| one == to)?,
+            Step::RestoreRoutes { namespace, key } => self.restore_routes(namespace, |one| one == key)?,
             Step::DeleteUplinkRoute(route) => {
                 let rtnl = self.namespaces.get(&route.place)?;
                 rtnl.delete_uplink_route(index_of(&rtnl, route.device.as_str())?, route).await?;
@@ -246,16 +245,16 @@ impl<'a> Executor<'a> {
             }
             let is_ours = |found: &FormerRoute| {
                 namespaces.iter().filter(|namespace| &namespace.name == name).any(|namespace| {
-                    namespace.routes.iter().any(|ours| ours.to == found.to && Some(ours.via) == found.via)
+                    namespace.routes.iter().any(|ours| ours.key() == found.key && ours.via == found.via)
                 })
             };
             let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
-            let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.to)?;
+            let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.key())?;
             replaced.retain(|found| !is_ours(found));
             // A route that was added since the last time is the one to restore.
-            let known = saved.routes.get(&(name.clone(), route.to));
+            let known = saved.routes.get(&(name.clone(), route.key()));
             if !replaced.is_empty() && known != Some(&replaced) {
-                self.journal.append_former_routes(name, &route.to, &replaced)?;
+                self.journal.append_former_routes(name, &route.key(), &replaced)?;
             }
         }
         Ok(())
@@ -265,10 +264,10 @@ impl<'a> Executor<'a> {
     fn restore_routes(
         &mut self,
         name: &NsName,
-        is_wanted: impl Fn(&IpNet) -> bool,
+        is_wanted: impl Fn(&RouteKey) -> bool,
     ) -> std::result::Result<(), Error> {
         let saved = Saved::read(&Directory::of(self.lab))?;
-        if saved.routes.keys().any(|(of, to)| of == name && is_wanted(to)) {
+        if saved.routes.keys().any(|(of, key)| of == name && is_wanted(key)) {
             let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
             self.warnings.extend(namespaces::restore_routes(name, &there, &saved, is_wanted)?);
         }

@@ -73,7 +73,8 @@ fn unassigned_gateways(net: &Net<'_>, sink: &mut Sink) {
     for namespace in &net.declared.namespaces {
         let place = Place::Namespace(namespace.name.value.clone());
         for route in namespace.routes.iter() {
-            let via = route.via.value;
+            let Some(At { value: via, span }) = route.gateway() else { continue };
+            let via = *via;
             let Some((near, _)) = net.on_link(&place, via) else { continue };
             let is_reported = || seen.contains(&(near.segment, via));
             if net.owner(near.segment, via).is_some()
@@ -86,7 +87,7 @@ fn unassigned_gateways(net: &Net<'_>, sink: &mut Sink) {
             let message =
                 format!("no device on the segment of `{}` has the gateway's address {via}", near.title());
             let hint = "assign it to an interface or bridge there; ignore this if a machine outside of the file has it";
-            sink.warn(&route.via.span, message, hint).also(near.span, "the interface");
+            sink.warn(span, message, hint).also(near.span, "the interface");
         }
     }
 }
@@ -152,8 +153,10 @@ fn routed(net: &Net<'_>) -> HashSet<(usize, IpAddr)> {
     for namespace in &net.declared.namespaces {
         let place = Place::Namespace(namespace.name.value.clone());
         for route in namespace.routes.iter() {
-            if let Some((near, _)) = net.on_link(&place, route.via.value) {
-                let _ = routed.insert((near.segment, route.via.value));
+            for via in route.gateways() {
+                if let Some((near, _)) = net.on_link(&place, via.value) {
+                    let _ = routed.insert((near.segment, via.value));
+                }
             }
         }
     }

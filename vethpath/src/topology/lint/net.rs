@@ -11,6 +11,8 @@ use crate::topology::{
     read::At,
 };
 
+pub(super) use crate::topology::route::is_link_local;
+
 /// A device that can have addresses: a bridge, or an interface.
 pub(super) struct Device<'d> {
     pub(super) place: &'d Place,
@@ -169,11 +171,6 @@ fn joined(bridges: usize, joints: &[Joint]) -> Vec<usize> {
         segments.iter_mut().filter(|segment| **segment == from).for_each(|segment| *segment = to);
     }
     segments
-}
-
-/// Whether an address is IPv6 link-local. That subnet is on every link.
-pub(super) fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Whether the subnet has only this address, so that no other host is in it.

@@ -2,7 +2,7 @@
 //! without a route back. A path over the host, an adopted namespace or an address that no device has is not
 //! checked.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{cmp::Reverse, collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -11,6 +11,7 @@ use crate::topology::{
     Place, Sysctl,
     declared::{NamespaceDecl, RouteDecl},
     fault::Sink,
+    read::At,
 };
 
 /// Hops from router to router that are followed in all.
@@ -30,13 +31,14 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
         let place = Place::Namespace(namespace.name.value.clone());
         let Some((&place, _)) = net.places.get_key_value(&place) else { continue };
         for route in namespace.routes.iter() {
-            let Some((near, source)) = net.on_link(place, route.via.value) else { continue };
-            let via = net.owner(near.segment, route.via.value);
+            let Some(via) = route.gateway() else { continue };
+            let Some((near, source)) = net.on_link(place, via.value) else { continue };
+            let router = net.owner(near.segment, via.value);
             // Hosts of one segment with the same gateway are checked once.
-            if via.is_some_and(|via| net.known(via.place).is_some())
-                && seen.insert((near.segment, route.route.to, route.route.via))
+            if router.is_some_and(|router| net.known(router.place).is_some())
+                && seen.insert((near.segment, route.route.to, via.value))
             {
-                let case = Case { from: namespace, place, route, segment: near.segment, source };
+                let case = Case { from: namespace, place, route, via, segment: near.segment, source };
                 subnets.iter().for_each(|subnet| check.check_route(&case, subnet, sink));
             }
         }
@@ -71,6 +73,7 @@ struct Case<'n> {
     from: &'n NamespaceDecl,
     place: &'n Place,
     route: &'n RouteDecl,
+    via: &'n At<IpAddr>,
     segment: usize,
     source: IpNet,
 }
@@ -98,7 +101,7 @@ impl<'n, 'd> Check<'n, 'd> {
     fn check_route(&mut self, case: &Case<'n>, to: &Subnet<'n, 'd>, sink: &mut Sink) {
         let is_by_it = case.route.route.to.contains(&to.address)
             && to.host.place != case.place
-            && matches!(hop(self.net, case.place, to.address), Hop::Via(via) if via == case.route.via.value);
+            && matches!(hop(self.net, case.place, to.address), Hop::Via(via) if via == case.via.value);
         if !self.step() || !is_by_it {
             return;
         }
@@ -112,11 +115,11 @@ impl<'n, 'd> Check<'n, 'd> {
             // A default route does not imply that every subnet is reachable by it.
             End::Lost(at) if at != case.place && case.route.route.to.prefix_len() > 0 => {
                 if self.reported.insert(format!("lost {at} {}", to.net)) {
-                    let (from, via) = (&case.from.name.value, case.route.via.value);
+                    let (from, via) = (&case.from.name.value, case.via.value);
                     let message =
                         format!("`{at}` has no route to {}, to which `{from}` sends via {via}", to.net);
                     let hint = format!("give `{at}` a route to {}, or remove this one", to.net);
-                    sink.warn(&case.route.via.span, message, hint);
+                    sink.warn(&case.via.span, message, hint);
                 }
             }
             End::Lost(_) | End::Unknown => {}
@@ -144,7 +147,7 @@ impl<'n, 'd> Check<'n, 'd> {
                     case.from.name.value, to.net
                 );
                 let hint = format!("write sysctls = {{ \"{setting}\" = 1 }} under [namespace.{router}]");
-                let fault = sink.warn(&case.route.via.span, message, hint);
+                let fault = sink.warn(&case.via.span, message, hint);
                 if let Some(router) = self.net.known(router) {
                     fault.also(&router.name.span, "does not forward");
                 }
@@ -217,7 +220,7 @@ impl<'n, 'd> Check<'n, 'd> {
             ),
             None => format!("give `{at}` a route to {source}"),
         };
-        sink.warn(&case.route.via.span, message, hint).also(host.span, "cannot reply");
+        sink.warn(&case.via.span, message, hint).also(host.span, "cannot reply");
     }
 
     /// Follows the path hop by hop, whether or not the routers forward.
@@ -227,7 +230,7 @@ impl<'n, 'd> Check<'n, 'd> {
         while routers.len() < MOST_ROUTERS && net.known(place).is_some() && self.step() {
             match hop(net, place, to) {
                 Hop::Here(here) if here == segment => return End::There(routers),
-                Hop::Here(_) => return End::Unknown,
+                Hop::Here(_) | Hop::Unknown => return End::Unknown,
                 Hop::Nowhere if net.is_fabric(place) && net.uplink().is_some() => return End::Unknown,
                 Hop::Nowhere => return End::Lost(place),
                 Hop::Via(via) => {
@@ -256,19 +259,21 @@ pub(super) enum Hop {
     Via(IpAddr),
     /// No route.
     Nowhere,
+    /// Not determined by gateways in the main table.
+    Unknown,
 }
 
 /// The longest prefix of connected subnets and routes. A connected subnet is preferred to a route of equal length.
 pub(super) fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
     let own = net.on_link(place, to);
     let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes[..]);
-    let fitting = routes.iter().filter(|route| route.route.to.contains(&to));
-    match (own, fitting.max_by_key(|route| route.route.to.prefix_len())) {
-        (Some((_, net)), Some(route)) if route.route.to.prefix_len() > net.prefix_len() => {
-            Hop::Via(route.via.value)
-        }
+    let fitting = routes.iter().filter(|route| route.route.table.is_none() && route.route.to.contains(&to));
+    let order = |route: &&RouteDecl| (route.route.to.prefix_len(), Reverse(route.route.key().metric));
+    let by = |route: &RouteDecl| route.gateway().map_or(Hop::Unknown, |via| Hop::Via(via.value));
+    match (own, fitting.max_by_key(order)) {
+        (Some((_, net)), Some(route)) if route.route.to.prefix_len() > net.prefix_len() => by(route),
         (Some((near, _)), _) => Hop::Here(near.segment),
-        (None, Some(route)) => Hop::Via(route.via.value),
+        (None, Some(route)) => by(route),
         (None, None) => Hop::Nowhere,
     }
 }

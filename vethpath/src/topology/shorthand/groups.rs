@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     super::{
-        IfName, Place, Route, addresses,
+        IfName, Place, addresses,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl, RouteDecl, Spread},
         fault::{Sink, listed},
         hostnames, keys,
@@ -52,9 +52,12 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
 fn taken(declared: &Declared) -> HashSet<IpAddr> {
     let of_bridges = declared.bridges.iter().flat_map(|bridge| &bridge.addresses.items);
     let of_interfaces = declared.interfaces.iter().flat_map(|interface| &interface.addresses.items);
-    let vias =
-        declared.namespaces.iter().flat_map(|namespace| namespace.routes.iter()).map(|route| route.via.value);
-    of_bridges.chain(of_interfaces).map(|at| at.value.addr()).chain(vias).collect()
+    let vias = declared
+        .namespaces
+        .iter()
+        .flat_map(|namespace| namespace.routes.iter())
+        .flat_map(RouteDecl::gateways);
+    of_bridges.chain(of_interfaces).map(|at| at.value.addr()).chain(vias.map(|via| via.value)).collect()
 }
 
 fn group(
@@ -92,7 +95,7 @@ fn group(
         (namespace.routes, namespace.sysctls) = (Arc::clone(&routes), Arc::clone(&sysctls));
         namespace.resolver.clone_from(&resolver);
     }
-    let vias = routes.iter().map(|route| route.via.value);
+    let vias = routes.iter().flat_map(RouteDecl::gateways).map(|via| via.value);
     let taken: HashSet<IpAddr> = taken.iter().copied().chain(vias).collect();
     let mut columns: Vec<(&At<IpNet>, Vec<IpNet>)> = Vec::new();
     for subnet in &subnets {
@@ -215,11 +218,7 @@ fn derive_gateways(
         let to = routes::default_by_way_of(via);
         let is_link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if !is_link_local && routes.iter().all(|route| route.route.to != to) {
-            routes.push(RouteDecl {
-                route: Route { to, via },
-                span: subnet.span.clone(),
-                via: subnet.with(via),
-            });
+            routes.push(RouteDecl::by(to, subnet.with(via)));
         }
     }
 }

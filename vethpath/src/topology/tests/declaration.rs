@@ -18,6 +18,7 @@ fn every_declared_key_is_read() {
         (&keys::HOST, "[namespace.host]\n", ""),
         (&keys::INTERFACE, "[namespace.n.interface.e]\n", ""),
         (&keys::ROUTE, "[namespace.n]\nroutes = [{ ", " }]"),
+        (&keys::NEXTHOP, "[namespace.n]\nroutes = [{ to = '10.0.0.0/8', nexthops = [{ ", " }] }]"),
         (&keys::ADOPT, "[namespace.n]\nadopt = { ", " }"),
         (&keys::GROUP, "[group.g]\n", ""),
         (&keys::MESH, "[mesh.m]\n", ""),
@@ -112,6 +113,7 @@ fn every_limit_of_the_documentation_is_the_readers() {
         ("members of a mesh", keys::MOST_MEMBERS as usize),
         ("addresses of an interface", keys::MOST_ADDRESSES),
         ("routes of a namespace", keys::MOST_ROUTES),
+        ("next hops of a route", keys::MOST_NEXTHOPS),
         ("sysctls of a namespace", keys::MOST_SYSCTLS),
         ("expectations", keys::MOST_EXPECTATIONS),
     ] {

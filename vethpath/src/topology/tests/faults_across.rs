@@ -57,9 +57,9 @@ fn routes() {
     row(
         "routes = [{ to = 'fd01::/64', via = '10.0.0.3' }]",
         "4:37 fd01::/64 cannot be reached via 10.0.0.3",
-        "both in IPv4",
+        "an IPv6 gateway",
     );
-    row("routes = [{ to = '10.9.0.0/16' }]", "4:11 a route without `via`", "has both");
+    row("routes = [{ to = '10.9.0.0/16' }]", "4:11 a route without `via`", "write `via`, `dev`");
     check(&[(
         "[namespace.n]\ngateway = '10.0.0.1'\n[namespace.n.interface.e]\nlink = 'host:v'\nup = false\naddresses = ['10.0.0.2/24']\n",
         "2:11 no interface of `n` is in the subnet of its gateway 10.0.0.1",

@@ -113,8 +113,8 @@ fn routes_settings_and_adoption_are_resolved() {
          [namespace.d]\nadopt = { container = 'web', runtime = 'podman' }\n",
     );
     let a = &lab.namespaces[0];
-    let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
-    assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
+    let routes: Vec<String> = a.routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["0.0.0.0/0 via 10.0.0.1", "::/0 via fd00::1", "10.9.0.0/16 via 10.0.0.9"]);
     let adopted = |n: usize| lab.namespaces[n].adopt.as_ref().map(ToString::to_string);
     assert_eq!(adopted(2).as_deref(), Some("/proc/42/ns/net"));
     assert_eq!(adopted(3).as_deref(), Some("container `web` of podman"));

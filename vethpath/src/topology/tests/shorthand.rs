@@ -38,16 +38,20 @@ fn a_group_is_namespaces_with_an_interface_each() {
         ]
     );
     assert_eq!(lab.pairs[1].inner.mtu, Some(1400));
-    let routes: Vec<String> =
-        lab.namespaces[1].routes.iter().map(|r| format!("{} {}", r.to, r.via)).collect();
-    assert_eq!(routes, ["10.9.0.0/16 10.0.0.9", "0.0.0.0/0 10.0.0.1", "::/0 fd00::1"]);
+    let routes: Vec<String> = lab.namespaces[1].routes.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["10.9.0.0/16 via 10.0.0.9", "0.0.0.0/0 via 10.0.0.1", "::/0 via fd00::1"]);
     assert_eq!(lab.namespaces[3].sysctls.len(), 1);
 }
 
 #[test]
 fn a_gateway_is_the_bridges_or_what_is_written_or_none() {
     let gateways = |more: &str| -> Vec<String> {
-        group(1, more).namespaces[1].routes.iter().map(|route| route.via.to_string()).collect()
+        group(1, more).namespaces[1]
+            .routes
+            .iter()
+            .filter_map(|route| route.via)
+            .map(|via| via.to_string())
+            .collect()
     };
     assert_eq!(gateways(""), ["10.0.0.1", "fd00::1"]);
     assert_eq!(gateways("gateway = '10.0.0.3'\n"), ["10.0.0.3"]);

@@ -1,7 +1,7 @@
 //! The observed state of a lab that matches its file, built without a kernel.
 
 use crate::{
-    plan::{Found, Observed, ObservedLink, settings},
+    plan::{Found, Observed, ObservedLink, ObservedRoute, settings},
     topology::{Interface, Mac, Masquerade, Place, Topology},
 };
 
@@ -28,7 +28,9 @@ impl Machine {
             let (name, lo) = (namespace.name.clone(), ObservedLink { up: true, ..ObservedLink::default() });
             self.observed.namespaces.insert(name.clone(), Found::Ours);
             self.observed.links.insert((Place::Namespace(name.clone()), "lo".to_owned()), lo);
-            self.observed.routes.insert(name.clone(), namespace.routes.to_vec());
+            self.observed
+                .routes
+                .insert(name.clone(), namespace.routes.iter().map(ObservedRoute::of).collect());
         }
         let places = lab.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
         for place in places.chain([Place::Host]) {

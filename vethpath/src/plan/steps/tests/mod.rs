@@ -8,8 +8,8 @@ use machine::Machine;
 
 use super::*;
 use crate::{
-    plan::{Accepted, Master, ObservedLink},
-    topology::{AcceptRule, BridgeOption, Family, Source, SysctlKey, read},
+    plan::{Accepted, Master, ObservedLink, ObservedRoute},
+    topology::{AcceptRule, BridgeOption, Family, Fate, Route, Source, SysctlKey, read},
 };
 
 const ONE_HOST: &str = "[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n[namespace.ns0]\ngateway = \"10.0.0.1\"\n\
@@ -195,10 +195,8 @@ fn what_somebody_else_has_added_stays() {
     let foreign =
         ObservedLink { ifindex: 99, mtu: 1500, bridge: Some("br0".into()), ..ObservedLink::default() };
     observed.links.insert((Place::Host, "tap0".to_owned()), foreign);
-    let route = crate::topology::Route {
-        to: "198.51.100.0/24".parse().expect("a net"),
-        via: "10.0.0.7".parse().expect("an address"),
-    };
+    let (to, via) = ("198.51.100.0/24".parse().expect("a net"), "10.0.0.7".parse().expect("an address"));
+    let route = ObservedRoute::of(&Route::by(to, via));
     observed.routes.get_mut(&"ns0".parse().expect("a name")).expect("there").push(route);
     assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
 }
@@ -406,7 +404,8 @@ fn what_is_in_a_routes_place_is_changes_of() {
     let ns0: NsName = "ns0".parse().expect("a name");
     let _ = observed.routes.remove(&ns0);
     let to = "0.0.0.0/0".parse().expect("a net");
-    let _ = observed.other_routes.insert(ns0, vec![(to, "blackhole".to_owned())]);
+    let blackhole = Route { fate: Fate::Blackhole, ..Route::to(to) };
+    let _ = observed.routes.insert(ns0, vec![ObservedRoute::of(&blackhole)]);
     let expected = ["~ change route 0.0.0.0/0 in ns0: blackhole -> via 10.0.0.1"];
     assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
