@@ -123,6 +123,7 @@ fn adopted(bridge: &AdoptedBridge) -> Node {
 
 fn host(namespace: &Namespace) -> Node {
     let mut notes: Vec<String> = namespace.adopt.iter().map(|adopt| format!("adopted: {adopt}")).collect();
+    notes.extend(namespace.loopback.iter().map(|address| format!("lo {address}")));
     let gateways = namespace.routes.iter().filter(|route| route.to.prefix_len() == 0);
     notes.extend(gateways.map(|route| match route.via {
         Some(via) if *route == Route::by(route.to, via) => format!("gateway {via}"),

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{Master, Step, steps::Planner};
-use crate::topology::{IfName, Interface, Mac, Place, RouteKey, Sysctl, Topology};
+use crate::topology::{IfName, Interface, Mac, NsName, Place, RouteKey, Sysctl, Topology};
 
 impl Planner<'_> {
     /// An inner end, or an end of a cable.
@@ -163,10 +163,13 @@ impl Planner<'_> {
     }
 }
 
-/// The addresses that a topology gives an interface or bridge.
+/// The addresses that a topology gives an interface, a bridge or a loopback.
 pub(super) fn addresses_of<'a>(topology: &'a Topology, place: &Place, device: &str) -> &'a [IpNet] {
-    let is_in =
-        |namespace: &crate::topology::NsName| matches!(place, Place::Namespace(name) if name == namespace);
+    let is_in = |namespace: &NsName| matches!(place, Place::Namespace(name) if name == namespace);
+    if device == "lo" {
+        let own = topology.namespaces.iter().find(|namespace| is_in(&namespace.name));
+        return own.map_or(&[], |namespace| &namespace.loopback);
+    }
     let mut inner = topology.pairs.iter().filter(|pair| is_in(&pair.namespace)).map(|pair| &pair.inner);
     let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
     let mut ends = ends.filter(|end| &end.place == place).map(|end| &end.interface);

@@ -13,7 +13,7 @@ pub(super) struct Standing<'a> {
     /// Namespaces of the lab that are removed, including those that are then recreated.
     gone: Vec<&'a Namespace>,
     gone_places: BTreeSet<Place>,
-    /// Links of the lab that are of the wanted kind, with the wanted peer.
+    /// Links of the lab that are of the wanted kind, with the wanted peer, and loopbacks.
     kept: BTreeSet<Key>,
 }
 
@@ -43,6 +43,13 @@ impl<'a> Standing<'a> {
     }
 
     fn keep(&mut self, topology: &Topology) {
+        for namespace in &topology.namespaces {
+            let place = Place::Namespace(namespace.name.clone());
+            let is_there = self.observed.namespaces.get(&namespace.name) == Some(&Found::Ours);
+            if is_there && !self.gone_places.contains(&place) {
+                self.kept.insert((place, "lo".to_owned()));
+            }
+        }
         for bridge in &topology.bridges {
             let key = key(&bridge.place, &bridge.name);
             if self.ours(&key).is_some_and(|link| !link.options.is_empty()) {

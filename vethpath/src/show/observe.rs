@@ -132,7 +132,11 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
             None => absent(&namespace.name, adopted, &expected),
             Some(seen) => {
                 // Other interfaces of an adopted namespace do not belong to the lab and are not shown.
-                let interfaces = interfaces(seen, &expected, adopted.is_none()).await?;
+                let mut interfaces = interfaces(seen, &expected, adopted.is_none()).await?;
+                let lo = seen.links.iter().find(|link| link.loopback && !namespace.loopback.is_empty());
+                if let Some(lo) = lo {
+                    interfaces.insert(0, seen.interface(lo).await?);
+                }
                 let (name, routes) = (namespace.name.to_string(), seen.routes());
                 Namespace { name, present: true, stopped, adopted, interfaces, routes }
             }

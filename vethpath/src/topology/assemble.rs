@@ -189,6 +189,7 @@ impl Maker<'_> {
                 adopt,
                 routes,
                 sysctls,
+                loopback: values(&decl.loopback.items),
                 dad: self.declared.dad,
                 resolver: decl.resolver.clone(),
             });

@@ -62,6 +62,8 @@ pub(super) struct NamespaceDecl {
     pub(super) routes: Arc<[RouteDecl]>,
     pub(super) sysctls: Arc<[At<Sysctl>]>,
     pub(super) resolver: Resolver,
+    /// The addresses of its loopback.
+    pub(super) loopback: List<IpNet>,
 }
 
 /// A gateway or one of `routes`.

@@ -143,7 +143,11 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
     let is_here =
         |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);
     let of_bridges = topology.bridges.iter().filter(is_here).flat_map(|bridge| &bridge.sysctls);
-    sysctls(out, namespace.sysctls.iter().chain(of_bridges))
+    sysctls(out, namespace.sysctls.iter().chain(of_bridges))?;
+    if !namespace.loopback.is_empty() {
+        writeln!(out, "\n[namespace.{}.interface.lo]", key(namespace.name.as_str()))?;
+    }
+    list(out, "addresses", namespace.loopback.iter().map(ToString::to_string))
 }
 
 fn route(route: &Route) -> String {

@@ -69,6 +69,9 @@ pub(super) struct Key {
     pub(super) required: bool,
 }
 
+/// The name of a table that has keys of its own, and these.
+pub(super) type Special = Option<(&'static str, &'static Table)>;
+
 /// The values that a key takes. Patterns are regular expressions, which only editors check.
 pub(super) enum Kind {
     /// Any string.
@@ -95,8 +98,8 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// An array of tables.
     Array { each: &'static Table, most: usize },
-    /// Tables with names of a pattern. The one called `host` may have keys of its own.
-    Tables { names: &'static str, most: usize, each: &'static Table, host: Option<&'static Table> },
+    /// Tables with names of a pattern. One may have a name that is special, and keys of its own.
+    Tables { names: &'static str, most: usize, each: &'static Table, special: Special },
 }
 
 impl Kind {
@@ -143,18 +146,18 @@ pub(super) static FILE: Table = Table {
             "Put bridges without a namespace into one of the lab's own, with an uplink to the machine."),
         key("metrics", Kind::Pattern(LOOPBACK), AN_ENDPOINT,
             "Serve the counts of the lab to Prometheus at this loopback address and port."),
-        key("bridge", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &BRIDGE, host: None },
+        key("bridge", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &BRIDGE, special: None },
             "[bridge.br0]", "Linux bridges, by name."),
         key("namespace",
             Kind::Tables {
-                names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &NAMESPACE, host: Some(&HOST),
+                names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &NAMESPACE, special: Some(("host", &HOST)),
             },
             "[namespace.ns0]", "Network namespaces, by name."),
-        key("group", Kind::Tables { names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &GROUP, host: None },
+        key("group", Kind::Tables { names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &GROUP, special: None },
             "[group.h]", "Many namespaces alike, each with an interface on a bridge."),
-        key("mesh", Kind::Tables { names: INTERFACE_NAME, most: MOST_NAMESPACES, each: &MESH, host: None },
+        key("mesh", Kind::Tables { names: INTERFACE_NAME, most: MOST_NAMESPACES, each: &MESH, special: None },
             "[mesh.m]", "A cable between each two of several namespaces."),
-        key("chain", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &CHAIN, host: None },
+        key("chain", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &CHAIN, special: None },
             "[chain.c]", "Bridges in a row, joined by trunks."),
         key("expect", Kind::Array { each: &EXPECT, most: MOST_EXPECTATIONS }, "[[expect]]",
             "What must hold while the lab is up, for `vethpath test`."),
@@ -274,7 +277,9 @@ pub(super) static HOST: Table = Table {
 
 #[rustfmt::skip]
 const INTERFACES: Key = key("interface",
-    Kind::Tables { names: INTERFACE_NAME, most: MOST_INTERFACES, each: &INTERFACE, host: None },
+    Kind::Tables {
+        names: INTERFACE_NAME, most: MOST_INTERFACES, each: &INTERFACE, special: Some(("lo", &LO)),
+    },
     "[namespace.ns0.interface.eth0]", "Interfaces, by name.");
 
 /// `[namespace.NAME.interface.NAME]`.
@@ -299,6 +304,15 @@ pub(super) static INTERFACE: Table = Table {
         key("port", Kind::Pattern(INTERFACE_NAME), r#"port = "r1-eth0""#,
             "The name of its port, the end on the bridge. Default: NAMESPACE-INTERFACE."),
     ],
+};
+
+/// `[namespace.NAME.interface.lo]`.
+pub(super) static LO: Table = Table {
+    what: "the loopback",
+    description: "The interface that every namespace has.",
+    one_of: &[],
+    any_of: &[],
+    keys: &[addresses("Addresses that the namespace has whichever of its interfaces are up.")],
 };
 
 /// One of `routes`.
@@ -517,8 +531,8 @@ mod tests {
     #[test]
     fn every_key_has_an_example_and_a_description() {
         for table in [
-            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &NEXTHOP, &ADOPT, &GROUP, &MESH, &CHAIN,
-            &EXPECT,
+            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &LO, &ROUTE, &NEXTHOP, &ADOPT, &GROUP, &MESH,
+            &CHAIN, &EXPECT,
         ] {
             for key in table.keys {
                 assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);

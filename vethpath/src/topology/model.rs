@@ -116,6 +116,9 @@ pub struct Namespace {
     /// interfaces are created. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub sysctls: Arc<[Sysctl]>,
+    /// Addresses of its loopback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loopback: Vec<IpNet>,
     /// Whether IPv6 duplicate address detection is the default of interfaces that are created in it.
     #[serde(default)]
     pub dad: bool,

@@ -36,6 +36,13 @@ pub(super) struct List<T> {
     pub(super) is_complete: bool,
 }
 
+/// What is not written is complete.
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), is_complete: true }
+    }
+}
+
 /// A key of a table and its value, as written.
 pub(super) type Entry<'t> = (At<&'t str>, &'t Spanned<DeValue<'t>>);
 
@@ -224,11 +231,12 @@ impl<'t> Table<'t> {
     pub(super) fn tables(&self, name: &str, sink: &mut Sink) -> Vec<(At<&'t str>, Self)> {
         let mut tables = Vec::new();
         let Some((key, outer)) = self.inner(name, sink) else { return tables };
-        let Kind::Tables { each, host, .. } = key.kind else { return tables };
+        let Kind::Tables { each, special, .. } = key.kind else { return tables };
         for (title, value) in entries(outer) {
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    let declared = host.filter(|_| title.value == "host").unwrap_or(each);
+                    let declared =
+                        special.filter(|(name, _)| title.value == *name).map_or(each, |(_, table)| table);
                     tables.push((title, Self::new(declared, table)));
                 }
                 _ => {

@@ -274,6 +274,7 @@ impl<'d> Here<'d> {
         let bridges = || declared.bridges.iter().filter(|bridge| &bridge.place.value == place);
         let is_partial = declared.partial.contains(place)
             || interfaces.iter().any(|interface| !interface.addresses.is_complete)
+            || !namespace.loopback.is_complete
             || bridges().any(|bridge| !bridge.addresses.is_complete);
         let own = interfaces.iter().map(|own| (&own.name, &own.addresses.items[..], own.up));
         let bridges = bridges().map(|bridge| (&bridge.name, &bridge.addresses.items[..], true));
@@ -331,7 +332,8 @@ impl<'d> Here<'d> {
             let up = self.devices.iter().filter(move |(device, _, up)| *up && (!only || is_by_it(device)));
             up.flat_map(|(_, addresses, _)| addresses.iter())
         };
-        let own = addresses(false).find(|own| own.value.addr() == via.value);
+        let mut own = addresses(false).chain(&self.namespace.loopback.items);
+        let own = own.find(|own| own.value.addr() == via.value);
         if let Some(own) = own.filter(|_| !is_link_local(via.value)) {
             let hint = "a gateway is another host; the bridge's own address is the usual one";
             sink.add(&via.span, format!("the gateway {} is `{name}` itself", via.value), hint)
@@ -382,6 +384,7 @@ impl<'d> Here<'d> {
         let is_it = |at: &At<IpNet>| at.value.addr() == src;
         let owner = self.devices.iter().find(|(_, addresses, _)| addresses.iter().any(is_it));
         match owner {
+            None if self.namespace.loopback.items.iter().any(is_it) => {}
             // Its owner may have given it that one.
             None if self.is_partial || self.namespace.adopt.is_some() => {}
             None => {

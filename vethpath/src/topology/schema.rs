@@ -75,14 +75,14 @@ fn property(key: &Key) -> Value {
         }),
         Kind::Table(inner) => table(inner),
         Kind::Array { each, most } => json!({ "type": "array", "maxItems": most, "items": table(each) }),
-        Kind::Tables { names, each, host, .. } => {
+        Kind::Tables { names, each, special, .. } => {
             let mut tables = json!({
                 "type": "object",
                 "propertyNames": { "pattern": names },
                 "additionalProperties": table(each),
             });
-            if let Some(host) = host {
-                tables["properties"] = json!({ "host": table(host) });
+            if let Some((name, special)) = special {
+                tables["properties"] = json!({ *name: table(special) });
             }
             tables
         }

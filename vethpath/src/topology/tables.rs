@@ -1,13 +1,14 @@
 //! Reads `[bridge.NAME]`, `[namespace.NAME]` and `[namespace.NAME.interface.NAME]`.
 
 use ipnet::IpNet;
+use toml::{Spanned, de::DeValue};
 
 use super::{
     Adopt, Container, Datapath, IfName, MTU_V6, NsName, Place, Runtime, Scope, Sysctl, addresses,
     declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
     hostnames, keys, parse,
-    read::{At, Table},
+    read::{At, List, Table},
     routes, sysctls,
 };
 
@@ -129,6 +130,14 @@ pub(super) fn namespaces(file: &Table<'_>, declared: &mut Declared, sink: &mut S
         };
         let adopted = place != Some(Place::Host) && table.get("adopt").is_some();
         for (name, interface) in table.tables("interface", sink) {
+            if name.value == "lo" {
+                let adopt = if adopted { table.get("adopt") } else { None };
+                let loopback = loopback(&name, place.as_ref(), adopt, &interface, sink);
+                if let (Some(Place::Namespace(_)), Some(own)) = (&place, declared.namespaces.last_mut()) {
+                    own.loopback = loopback;
+                }
+                continue;
+            }
             match (self::interface(&name, place.as_ref(), adopted, &interface, sink), &place) {
                 (Some(interface), _) => declared.interfaces.push(interface),
                 (None, Some(place)) => {
@@ -162,7 +171,8 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     let name = key.with(name?);
     let place = Place::Namespace(name.value.clone());
     let (routes, sysctls) = (routes.into(), sysctls.into());
-    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls, resolver });
+    let loopback = List::default();
+    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls, resolver, loopback });
     Some(place)
 }
 
@@ -225,6 +235,25 @@ fn adopted_path(path: &At<&str>, sink: &mut Sink) -> Option<At<Adopt>> {
     };
     sink.add(&path.span, format!("`{text}` {why}"), "write all of it, such as \"/proc/4242/ns/net\"");
     None
+}
+
+/// Reads the addresses of a loopback. That of the host, or of an adopted namespace, is its owner's.
+fn loopback(
+    key: &At<&str>,
+    place: Option<&Place>,
+    adopt: Option<&Spanned<DeValue<'_>>>,
+    table: &Table<'_>,
+    sink: &mut Sink,
+) -> List<IpNet> {
+    table.only_declared(sink);
+    let hint = "leave `lo` out, and give the address to an interface of the lab";
+    if place == Some(&Place::Host) {
+        sink.add(&key.span, "the loopback of the host is left as it is", hint);
+    } else if let Some(adopt) = adopt {
+        sink.add(&key.span, "the loopback of an adopted namespace is left as it is", hint)
+            .also(&adopt.span(), "adopted here");
+    }
+    addresses::read(table, sink)
 }
 
 /// Reads one interface; `None` if its name cannot be used.

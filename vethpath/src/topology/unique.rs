@@ -85,7 +85,10 @@ fn addresses(declared: &Declared, sink: &mut Sink) {
         };
         interface.addresses.items.iter().map(move |at| (at, link.clone()))
     });
-    for (at, link) in of_bridges.chain(of_interfaces) {
+    let of_loopbacks = declared.namespaces.iter().flat_map(|namespace| {
+        namespace.loopback.items.iter().map(|at| (at, format!("{}:lo", namespace.name.value)))
+    });
+    for (at, link) in of_bridges.chain(of_interfaces).chain(of_loopbacks) {
         let address = at.value.addr();
         seen.see((address, scope(address, &link)), &at.span, sink, || {
             (format!("address {address} is used twice"), "give each interface an address of its own")

@@ -222,6 +222,9 @@ impl Planner<'_> {
             // The former topologies have it, so it is in `gone`.
             Some(Found::LeftOver) => {}
         }
+        if namespace.adopt.is_none() {
+            self.addresses(&place, "lo", &namespace.loopback, false);
+        }
     }
 
     fn bridge(&mut self, bridge: &Bridge) {
