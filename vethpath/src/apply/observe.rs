@@ -85,8 +85,12 @@ pub async fn observe(
     };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
     let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all), is_recorded: !former.is_empty() };
+    let neighbours: BTreeSet<Place> = all.iter().flat_map(|lab| places_with_neighbours(lab)).collect();
     let links = places.get(&Place::Host)?.socket().links()?;
     read_namespace(&Place::Host, links, &mut observed, ours, places).await?;
+    if neighbours.contains(&Place::Host) {
+        read_neighbours(&Place::Host, &mut observed, places)?;
+    }
     read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
         read_routes(&Place::Host, topology, &mut observed, places).await?;
@@ -108,6 +112,9 @@ pub async fn observe(
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
             read_namespace(&place, links, &mut observed, ours, places).await?;
+            if neighbours.contains(&place) {
+                read_neighbours(&place, &mut observed, places)?;
+            }
             read_routes(&place, topology, &mut observed, places).await?;
             read_sysctls(&place, &all, &mut observed, places)?;
         }
@@ -200,6 +207,7 @@ async fn read_namespace(
             master: link.controller.map_or(Master::None, master),
             mtu: link.mtu,
             addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+            neighbours: Vec::new(),
             options: link.bridge_options(),
             xdp_program: link.xdp_program,
         };
@@ -498,6 +506,25 @@ fn veths(topology: &Topology) -> impl Iterator<Item = [End<'_>; 2]> {
         .iter()
         .map(|trunk| [&trunk.a, &trunk.b].map(|end| (end.place.clone(), &end.port, end.mac)));
     pairs.chain(cables).chain(trunks)
+}
+
+/// Records the permanent neighbours of a place whose links were read.
+fn read_neighbours(place: &Place, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
+    for (ifindex, neighbour) in places.get(place)?.socket().permanent_neighbours()? {
+        let mut links = observed.links.iter_mut().filter(|((at, _), _)| at == place);
+        if let Some((_, link)) = links.find(|(_, link)| link.ifindex == ifindex) {
+            link.neighbours.push(neighbour);
+        }
+    }
+    Ok(())
+}
+
+/// The places with interfaces that have permanent neighbours.
+fn places_with_neighbours(topology: &Topology) -> impl Iterator<Item = Place> {
+    let inner = topology.pairs.iter().map(|pair| (Place::Namespace(pair.namespace.clone()), &pair.inner));
+    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let all = inner.chain(ends.map(|end| (end.place.clone(), &end.interface)));
+    all.filter(|(_, interface)| !interface.neighbours.is_empty()).map(|(place, _)| place)
 }
 
 /// The MACs with which the lab's links are created.

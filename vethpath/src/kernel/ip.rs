@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::AddressMessageBuilder;
@@ -15,7 +16,7 @@ use super::{
     Context, Netns, Result, RouteSocket, Rtnl, blocking,
     netlink::{self, NetlinkError},
 };
-use crate::topology::Family;
+use crate::topology::{Family, Mac, Neighbour};
 
 /// Message type of linux/rtnetlink.h.
 const RTM_GETADDR: u16 = 22;
@@ -118,6 +119,62 @@ pub(super) fn address_message(index: u32, address: IpNet, dad: bool) -> AddressM
             message
         }
     }
+}
+
+/// The message that adds a permanent neighbour, or without a MAC removes one.
+pub(super) fn neighbour_message(ifindex: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    let (family, destination) = match address {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    (message.header.family, message.header.ifindex) = (family, ifindex);
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message.attributes.extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec())));
+    message
+}
+
+impl RouteSocket {
+    /// The permanent neighbours in the namespace, each with the ifindex of its interface. Those without a MAC are left out.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub fn permanent_neighbours(&self) -> Result<Vec<(u32, Neighbour)>> {
+        const RTM_GETNEIGH: u16 = 30;
+        let mut neighbours = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            // `struct ndmsg`
+            let mut wanted = [0; 12];
+            wanted[0] = u8::from(family);
+            let dumped = self.dump_each(RTM_GETNEIGH, &wanted, |payload| {
+                let message = NeighbourMessage::parse(payload);
+                let message = message.map_err(|_| NetlinkError::Malformed("a neighbour cannot be parsed"))?;
+                neighbours.extend(parse_neighbour(&message));
+                Ok(())
+            });
+            dumped.doing("list neighbours of", self.netns())?;
+        }
+        Ok(neighbours)
+    }
+}
+
+fn parse_neighbour(message: &NeighbourMessage) -> Option<(u32, Neighbour)> {
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::from(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::from(*ip)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = bytes.as_slice().try_into().ok().and_then(|bytes| Mac::unicast(bytes).ok());
+            }
+            _ => {}
+        }
+    }
+    Some((message.header.ifindex, Neighbour { address: address?, mac: mac? }))
 }
 
 /// A neighbour table.

@@ -17,11 +17,12 @@ use super::{
     route_socket::{APPEND, NEW, PUT, Request, RouteSocket},
     routes,
 };
-use crate::topology::{IfName, Mac, Place, Route, UplinkRoute};
+use crate::topology::{IfName, Mac, Neighbour, Place, Route, UplinkRoute};
 
 /// Operations of errors.
 const NO_LINK_LOCAL: &str = "disable the link-local address of";
 const NEW_ROUTE: &str = "add new route";
+const NO_NEIGHBOUR: &str = "remove neighbour";
 
 /// One end of a veth pair to create.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,20 @@ pub enum LinkChange<'a> {
     },
     /// Add a route, in place of an existing one with the same key.
     Route(&'a Route),
+    /// Add a permanent neighbour, in place of an entry of its address.
+    Neighbour {
+        /// Its link, by name.
+        link: &'a str,
+        /// The neighbour.
+        neighbour: Neighbour,
+    },
+    /// Remove a neighbour. One that does not exist is no error.
+    NoNeighbour {
+        /// Its link, by name.
+        link: &'a str,
+        /// The neighbour.
+        neighbour: Neighbour,
+    },
     /// Add a route by an uplink, and its next hop as a permanent neighbour. On the machine, where routes belong to
     /// others, an existing one to the same destination is an error. In the fabric it is replaced.
     UplinkRoute(&'a UplinkRoute),
@@ -158,7 +173,10 @@ impl RouteSocket {
         let named: Vec<&str> = changes
             .iter()
             .flat_map(|change| match change {
-                LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => vec![*link],
+                LinkChange::Address { link, .. }
+                | LinkChange::Subnet { link, .. }
+                | LinkChange::Neighbour { link, .. }
+                | LinkChange::NoNeighbour { link, .. } => vec![*link],
                 LinkChange::UplinkRoute(route) => vec![route.device.as_str()],
                 LinkChange::Route(route) => routes::devices(route).collect(),
                 _ => Vec::new(),
@@ -174,6 +192,7 @@ impl RouteSocket {
         let fine = |error: &Error| {
             error.is_present() && error.operation() != NEW_ROUTE
                 || error.operation() == NO_LINK_LOCAL && error.is_unsupported()
+                || error.operation() == NO_NEIGHBOUR && error.is_missing()
         };
         self.change(requests)?.into_iter().try_for_each(|done| match done {
             Err(error) if !fine(&error) => Err(error),
@@ -246,10 +265,31 @@ impl RouteSocket {
                 let message = Message::NewRoute(message.ok_or_else(missing)?);
                 add(message, PUT, "add route", routes::route_name(route));
             }
+            LinkChange::Neighbour { link, neighbour } => {
+                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
+                let message = ip::neighbour_message(index, neighbour.address, Some(neighbour.mac));
+                add(
+                    Message::NewNeighbour(message),
+                    PUT,
+                    "add neighbour",
+                    format!("{} dev {link}", neighbour.address),
+                );
+            }
+            LinkChange::NoNeighbour { link, neighbour } => {
+                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
+                let message = ip::neighbour_message(index, neighbour.address, None);
+                add(
+                    Message::DelNeighbour(message),
+                    0,
+                    NO_NEIGHBOUR,
+                    format!("{} dev {link}", neighbour.address),
+                );
+            }
             LinkChange::UplinkRoute(route) => {
                 let link = route.device.as_str();
                 let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                let next_hop = Message::NewNeighbour(routes::next_hop_message(index, route));
+                let next_hop =
+                    Message::NewNeighbour(ip::neighbour_message(index, route.via.into(), Some(route.mac)));
                 add(next_hop, PUT, "add neighbour", format!("{} dev {link}", route.via));
                 let (flags, operation) =
                     if route.place == Place::Host { (NEW, NEW_ROUTE) } else { (PUT, "add route") };

@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use netlink_packet_core::{Emitable as _, NLM_F_CREATE, Nla as _, Parseable as _};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
         RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -267,17 +266,6 @@ pub(super) fn uplink_message(ifindex: u32, route: &UplinkRoute) -> Result<RouteM
         IpNet::V6(_) => RouteAttribute::Gateway(RouteAddress::Inet6(route.via)),
     });
     Ok(message)
-}
-
-/// The message that adds the next hop of such a route as a permanent neighbour.
-pub(super) fn next_hop_message(ifindex: u32, route: &UplinkRoute) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet6;
-    message.header.ifindex = ifindex;
-    message.header.state = NeighbourState::Permanent;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(route.via)));
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(route.mac.bytes().to_vec()));
-    message
 }
 
 /// Name of a route in errors.

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::{Master, Step, steps::Planner};
-use crate::topology::{IfName, Interface, Mac, NsName, Place, RouteKey, Sysctl, Topology};
+use super::{Master, Step, steps::Planner, sysctls::interfaces_of};
+use crate::topology::{IfName, Interface, Mac, Neighbour, NsName, Place, RouteKey, Sysctl, Topology};
 
 impl Planner<'_> {
     /// An inner end, or an end of a cable.
@@ -36,6 +36,39 @@ impl Planner<'_> {
         }
         if self.standing.link(place, name).is_none() {
             self.disturb(place, name);
+        }
+        self.neighbours(place, interface);
+    }
+
+    /// Adds missing permanent neighbours and removes those of an earlier topology. Those that the user added stay.
+    fn neighbours(&mut self, place: &Place, interface: &Interface) {
+        let name = interface.name.as_str();
+        // The kernel removes all neighbours of an interface whose MAC changes (`neigh_changeaddr` in net/core/neighbour.c).
+        let is_new_mac = |step: &Step| matches!(step, Step::Mac { place: at, device, .. } if at == place && device == name);
+        let are_lost = self.plan.make.iter().any(is_new_mac);
+        let there = self.standing.link(place, name).map_or(&[][..], |link| &link.neighbours);
+        let of_address = |address| there.iter().find(move |there| there.address == address);
+        let (place, device) = (place.clone(), name.to_owned());
+        let is_wanted =
+            |of: &Neighbour| interface.neighbours.iter().any(|wanted| wanted.address == of.address);
+        let was = |of: &&Neighbour| {
+            let former = self.former.iter().flat_map(|former| interfaces_of(former, &place));
+            let mut former = former.filter(|former| former.name == interface.name);
+            former.any(|former| former.neighbours.contains(of))
+        };
+        let surplus: Vec<Neighbour> =
+            there.iter().filter(was).filter(|of| !is_wanted(of) && !are_lost).copied().collect();
+        for neighbour in surplus {
+            let (place, device) = (place.clone(), device.clone());
+            self.plan.raise.push(Step::DeleteNeighbour { place, device, neighbour });
+        }
+        for &neighbour in &interface.neighbours {
+            let present = of_address(neighbour.address);
+            if are_lost || present != Some(&neighbour) {
+                let from = present.map(|present| present.mac).filter(|mac| *mac != neighbour.mac);
+                let (place, device) = (place.clone(), device.clone());
+                self.plan.raise.push(Step::Neighbour { place, device, from, neighbour });
+            }
         }
     }
 

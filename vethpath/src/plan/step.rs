@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::{Accepted, Change, ObservedRoute, Offloads};
 use crate::topology::{
-    AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route,
-    RouteKey, Sysctl, Trunk, UplinkRoute,
+    AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, Neighbour, NsName, Pair,
+    Place, Route, RouteKey, Sysctl, Trunk, UplinkRoute,
 };
 
 /// One operation of a plan.
@@ -195,6 +195,26 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Remove a permanent neighbour.
+    DeleteNeighbour {
+        /// The place.
+        place: Place,
+        /// The interface.
+        device: String,
+        /// The neighbour.
+        neighbour: Neighbour,
+    },
+    /// Add a permanent neighbour, or replace the entry of its address.
+    Neighbour {
+        /// The place.
+        place: Place,
+        /// The interface.
+        device: String,
+        /// The MAC of the permanent entry that it replaces.
+        from: Option<Mac>,
+        /// The neighbour.
+        neighbour: Neighbour,
+    },
     /// Remove a route by the uplink.
     DeleteUplinkRoute(UplinkRoute),
     /// Add a route by the uplink.
@@ -295,6 +315,16 @@ impl Step {
             }
             Self::Route { namespace, from: None, route } => {
                 Change::create("route", described(route, namespace))
+            }
+            Self::DeleteNeighbour { place, device, neighbour } => {
+                Change::delete("neighbour", next_to(neighbour, place, device))
+            }
+            Self::Neighbour { place, device, from: None, neighbour } => {
+                Change::create("neighbour", next_to(neighbour, place, device))
+            }
+            Self::Neighbour { place, device, from, neighbour } => {
+                Change::of("neighbour", format_args!("{} on {}", neighbour.address, end(place, device)))
+                    .values(*from, neighbour.mac)
             }
             Self::DeleteUplinkRoute(route) => Change::delete("route", by_uplink(route)),
             Self::UplinkRoute(route) => Change::create("route", by_uplink(route)),
@@ -397,6 +427,10 @@ fn accept_changes(accepted: &Accepted) -> Vec<Change> {
 
 fn described(route: &Route, namespace: &NsName) -> String {
     format!("{route} in {namespace}")
+}
+
+fn next_to(neighbour: &Neighbour, place: &Place, device: &str) -> String {
+    format!("{} lladdr {} on {}", neighbour.address, neighbour.mac, end(place, device))
 }
 
 fn by_uplink(route: &UplinkRoute) -> String {

@@ -158,14 +158,14 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
         if dad {
             all.extend(ipv6.settings(name))
         } else {
-            all.extend(ipv6.accept_ra_setting(name))
+            all.extend(ipv6.advertisement_settings(name))
         }
         all.extend_from_slice(own);
     };
     for bridge in bridges(topology, place) {
         device(bridge.name.as_str(), bridge.ipv6, &bridge.sysctls);
     }
-    for interface in interfaces(topology, place) {
+    for interface in interfaces_of(topology, place) {
         device(interface.name.as_str(), interface.ipv6, &interface.sysctls);
     }
     all
@@ -187,7 +187,7 @@ fn declares(topology: &Topology, place: &Place, key: &SysctlKey) -> bool {
     let mut own = namespaces
         .flat_map(|namespace| namespace.sysctls.iter())
         .chain(bridges(topology, place).flat_map(|bridge| &bridge.sysctls))
-        .chain(interfaces(topology, place).flat_map(|interface| &interface.sysctls));
+        .chain(interfaces_of(topology, place).flat_map(|interface| &interface.sysctls));
     own.any(|setting| setting.key == *key)
 }
 
@@ -202,7 +202,11 @@ fn bridges<'a>(topology: &'a Topology, place: &'a Place) -> impl Iterator<Item =
     topology.bridges.iter().filter(move |bridge| &bridge.place == place)
 }
 
-fn interfaces<'a>(topology: &'a Topology, place: &'a Place) -> impl Iterator<Item = &'a Interface> {
+/// The interfaces that a topology has in a place.
+pub(super) fn interfaces_of<'a>(
+    topology: &'a Topology,
+    place: &'a Place,
+) -> impl Iterator<Item = &'a Interface> {
     let is_here = move |name: &NsName| matches!(place, Place::Namespace(here) if here == name);
     let pairs = topology.pairs.iter().filter(move |pair| is_here(&pair.namespace)).map(|pair| &pair.inner);
     let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);

@@ -136,6 +136,9 @@ fn check_settings(declared: &Declared, sink: &mut Sink) {
     }
 }
 
+/// A switch, if it is written.
+type Written<'d> = Option<&'d At<bool>>;
+
 /// Builds the parts of a lab.
 struct Maker<'d> {
     lab: &'d LabName,
@@ -163,7 +166,7 @@ impl Maker<'_> {
             datapath: decl.datapath,
             guests: decl.guests,
             sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
-            ipv6: self.ipv6((None, decl.accept_ra.as_ref()), place, name),
+            ipv6: self.ipv6((None, decl.accept_ra.as_ref(), None), place, name),
         }
     }
 
@@ -244,7 +247,12 @@ impl Maker<'_> {
             mtu: decl.mtu.as_ref().map(|mtu| mtu.value).or(theirs),
             addresses: values(&decl.addresses.items),
             up: decl.up,
-            ipv6: self.ipv6((decl.dad.as_ref(), decl.accept_ra.as_ref()), &decl.place, name),
+            ipv6: self.ipv6(
+                (decl.dad.as_ref(), decl.accept_ra.as_ref(), decl.autoconf.as_ref()),
+                &decl.place,
+                name,
+            ),
+            neighbours: decl.neighbours.clone(),
             ..bare
         }
     }
@@ -258,17 +266,19 @@ impl Maker<'_> {
             addresses: Vec::new(),
             sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
             up: true,
-            ipv6: self.ipv6((None, None), place, name),
+            ipv6: self.ipv6((None, None, None), place, name),
+            neighbours: Vec::new(),
         }
     }
 
     fn ipv6(
         &self,
-        (dad, accept_ra): (Option<&At<bool>>, Option<&At<bool>>),
+        (dad, accept_ra, autoconf): (Written<'_>, Written<'_>, Written<'_>),
         place: &Place,
         name: &IfName,
     ) -> Ipv6 {
-        let keys = (dad.map(|at| at.value), accept_ra.map(|at| at.value));
+        let value = |at: Written<'_>| at.map(|at| at.value);
+        let keys = (value(dad), value(accept_ra), value(autoconf));
         let own = self.settings.of_device(place, name.as_str());
         Ipv6::of(keys, place, own, self.settings.of_place(place), self.declared.dad)
     }

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Adopt, Datapath, IfName, Mac, NsName, Place, Resolver, Route, Sysctl, Target, Way,
+    Adopt, Datapath, IfName, Mac, Neighbour, NsName, Place, Resolver, Route, Sysctl, Target, Way,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
@@ -120,6 +120,8 @@ pub(super) struct InterfaceDecl {
     pub(super) up: bool,
     pub(super) dad: Option<At<bool>>,
     pub(super) accept_ra: Option<At<bool>>,
+    pub(super) autoconf: Option<At<bool>>,
+    pub(super) neighbours: Vec<Neighbour>,
     /// `None` means that of the bridge.
     pub(super) datapath: Option<Datapath>,
     /// The name of its port.

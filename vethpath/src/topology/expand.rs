@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Adopt, AdoptedBridge, Bridge, Container, Datapath, Fate, IfName, Interface, Ipv6, Namespace, NextHop,
-    Place, Resolver, Route, Sysctl, Topology, derived_mac, expect,
+    Adopt, AdoptedBridge, Bridge, Container, Datapath, Fate, IfName, Interface, Ipv6, Namespace, Neighbour,
+    NextHop, Place, Resolver, Route, Sysctl, Topology, derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -178,21 +178,21 @@ fn hop_keys(via: Option<IpAddr>, dev: Option<&IfName>, onlink: bool) -> Vec<Stri
     via.into_iter().chain(dev).chain(onlink.then(|| "onlink = true".to_owned())).collect()
 }
 
-/// Writes `dad` and `accept_ra` where they differ from the values that a device has without these keys.
+/// Writes `dad`, `accept_ra` and `autoconf` where they differ from the values that a device has without these keys.
 fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut dyn Write) -> fmt::Result {
     let namespace = topology
         .namespaces
         .iter()
         .find(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name));
     let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.sysctls[..]);
-    let usual = Ipv6::of((None, None), place, own, of_namespace, topology.dad);
+    let usual = Ipv6::of((None, None, None), place, own, of_namespace, topology.dad);
     if let Some(dad) = ipv6.accept_dad.filter(|_| ipv6.accept_dad != usual.accept_dad) {
         writeln!(out, "dad = {}", dad != 0)?;
     }
-    match ipv6.accept_ra.filter(|_| ipv6.accept_ra != usual.accept_ra) {
-        Some(accept_ra) => writeln!(out, "accept_ra = {accept_ra}"),
-        None => Ok(()),
+    if let Some(accept_ra) = ipv6.accept_ra.filter(|_| ipv6.accept_ra != usual.accept_ra) {
+        writeln!(out, "accept_ra = {accept_ra}")?;
     }
+    ipv6.autoconf.map_or(Ok(()), |autoconf| writeln!(out, "autoconf = {autoconf}"))
 }
 
 fn interface(
@@ -214,6 +214,11 @@ fn interface(
     }
     if !interface.up {
         writeln!(out, "up = false")?;
+    }
+    if !interface.neighbours.is_empty() {
+        let entry = |of: &Neighbour| format!("{{ address = \"{}\", mac = \"{}\" }}", of.address, of.mac);
+        let all: Vec<String> = interface.neighbours.iter().map(entry).collect();
+        writeln!(out, "neighbours = [{}]", all.join(", "))?;
     }
     ipv6(topology, at, interface.ipv6, &interface.sysctls, out)?;
     sysctls(out, &interface.sysctls)

@@ -227,6 +227,8 @@ fn uplink(
             up: true,
             dad: Some(At::new(false, span.clone())),
             accept_ra: Some(At::new(false, span.clone())),
+            autoconf: None,
+            neighbours: Vec::new(),
             datapath: None,
             port: None,
         }

@@ -13,11 +13,14 @@ pub struct Ipv6 {
     /// Whether it accepts router advertisements, and solicits them. `None` is the kernel's default: accepted unless
     /// the namespace forwards.
     pub accept_ra: Option<bool>,
+    /// Whether it makes addresses of advertised prefixes. `None` is the kernel's default: it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoconf: Option<bool>,
 }
 
 impl Default for Ipv6 {
     fn default() -> Self {
-        Self { accept_dad: Some(0), accept_ra: None }
+        Self { accept_dad: Some(0), accept_ra: None, autoconf: None }
     }
 }
 
@@ -25,7 +28,7 @@ impl Ipv6 {
     /// The result of the device's keys, its settings, its namespace's settings and the lab's `dad`. The first of
     /// them that has a value applies.
     pub(super) fn of(
-        (dad, accept_ra): (Option<bool>, Option<bool>),
+        (dad, accept_ra, autoconf): (Option<bool>, Option<bool>, Option<bool>),
         place: &Place,
         own: &[Sysctl],
         namespace: &[Sysctl],
@@ -50,7 +53,8 @@ impl Ipv6 {
             None if *place == Place::Host => Some(false),
             other => other,
         };
-        Self { accept_dad, accept_ra }
+        let autoconf = autoconf.filter(|_| !is_said("autoconf"));
+        Self { accept_dad, accept_ra, autoconf }
     }
 
     /// Whether addresses are usable immediately (no tentative state).
@@ -67,15 +71,20 @@ impl Ipv6 {
             value: value.to_string().into(),
         };
         let dad = self.accept_dad.map(|value| setting("accept_dad", value));
-        dad.into_iter().chain(self.accept_ra_setting(device)).collect()
+        dad.into_iter().chain(self.advertisement_settings(device)).collect()
     }
 
-    /// The `accept_ra` setting of a device. The value 2 accepts router advertisements even if the namespace
+    /// The settings of a device about router advertisements. The value 2 of `accept_ra` accepts them even if the namespace
     /// forwards (`ipv6_accept_ra` of net/ipv6.h).
     #[must_use]
-    pub fn accept_ra_setting(self, device: &str) -> Option<Sysctl> {
-        let key = SysctlKey::of_interface("ipv6", device, "accept_ra");
-        self.accept_ra.map(|accept| Sysctl { key, value: if accept { "2" } else { "0" }.into() })
+    pub fn advertisement_settings(self, device: &str) -> Vec<Sysctl> {
+        let setting = |name: &str, value: &str| Sysctl {
+            key: SysctlKey::of_interface("ipv6", device, name),
+            value: value.into(),
+        };
+        let accept = self.accept_ra.map(|accept| setting("accept_ra", if accept { "2" } else { "0" }));
+        let autoconf = self.autoconf.map(|on| setting("autoconf", if on { "1" } else { "0" }));
+        accept.into_iter().chain(autoconf).collect()
     }
 }
 
@@ -84,7 +93,8 @@ impl Pair {
     /// bridge there.
     #[must_use]
     pub fn port_settings(place: &Place, port: &str) -> Vec<Sysctl> {
-        let on_host = Ipv6 { accept_dad: None, accept_ra: (*place == Place::Host).then_some(false) };
+        let accept_ra = (*place == Place::Host).then_some(false);
+        let on_host = Ipv6 { accept_dad: None, accept_ra, autoconf: None };
         on_host.settings(port)
     }
 }

@@ -26,6 +26,8 @@ pub(super) const MOST_ADDRESSES: usize = 64;
 pub(super) const MOST_ROUTES: usize = 1024;
 /// Next hops of a route.
 pub(super) const MOST_NEXTHOPS: usize = 64;
+/// Permanent neighbours of an interface.
+pub(super) const MOST_NEIGHBOURS: usize = 1024;
 /// Settings of a namespace or interface.
 pub(super) const MOST_SYSCTLS: usize = 256;
 /// Expectations of a file.
@@ -300,9 +302,27 @@ pub(super) static INTERFACE: Table = Table {
         key("dad", Kind::Boolean(None), "dad = true",
             "Check its IPv6 addresses for duplicates (RFC 4862). Default: the lab's."),
         ACCEPT_RA,
+        key("autoconf", Kind::Boolean(None), "autoconf = false",
+            "Make addresses of the prefixes of router advertisements (RFC 4862). Default: the kernel's, true."),
+        key("neighbours", Kind::Array { each: &NEIGHBOUR, most: MOST_NEIGHBOURS },
+            r#"neighbours = [{ address = "10.0.0.9", mac = "02:00:00:00:00:09" }]"#,
+            "Neighbours whose MAC addresses are not asked for."),
         datapath(None, "Of its port alone. Default: the bridge's."),
         key("port", Kind::Pattern(INTERFACE_NAME), r#"port = "r1-eth0""#,
             "The name of its port, the end on the bridge. Default: NAMESPACE-INTERFACE."),
+    ],
+};
+
+/// One of `neighbours`.
+#[rustfmt::skip]
+pub(super) static NEIGHBOUR: Table = Table {
+    what: "a neighbour",
+    description: "A permanent entry of the neighbour table.",
+    one_of: &[],
+    any_of: &[],
+    keys: &[
+        required(key("address", Kind::Pattern(ADDRESS), r#"address = "10.0.0.9""#, "Its IPv4 or IPv6 address.")),
+        required(mac("Its MAC address.")),
     ],
 };
 
@@ -350,7 +370,7 @@ pub(super) static NEXTHOP: Table = Table {
     what: "a next hop",
     description: "One of the ways of a route.",
     one_of: &[],
-    any_of: &["via", "dev", "nexthops", "blackhole", "unreachable"],
+    any_of: &[],
     keys: &[
         VIA,
         DEV,
@@ -531,8 +551,8 @@ mod tests {
     #[test]
     fn every_key_has_an_example_and_a_description() {
         for table in [
-            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &LO, &ROUTE, &NEXTHOP, &ADOPT, &GROUP, &MESH,
-            &CHAIN, &EXPECT,
+            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &LO, &NEIGHBOUR, &ROUTE, &NEXTHOP, &ADOPT, &GROUP,
+            &MESH, &CHAIN, &EXPECT,
         ] {
             for key in table.keys {
                 assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);

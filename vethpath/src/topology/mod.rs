@@ -56,8 +56,8 @@ pub use keys::{LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
 pub use masquerade::{AcceptRule, Masquerade, MasqueradeRule};
 pub use model::{
-    AdoptedBridge, Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace, Pair,
-    Place, Sysctl, Topology, Trunk, TrunkEnd,
+    AdoptedBridge, Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace,
+    Neighbour, Pair, Place, Sysctl, Topology, Trunk, TrunkEnd,
 };
 pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};

@@ -1,6 +1,12 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -333,6 +339,18 @@ pub struct Interface {
     /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
+    /// Its permanent neighbours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A permanent neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
 }
 
 /// A veth pair: the inner end in a namespace, the port on a bridge.

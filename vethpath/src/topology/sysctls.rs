@@ -142,7 +142,11 @@ impl Settings {
         }
         let of_interfaces = declared.interfaces.iter().flat_map(|interface| {
             let at = (&interface.place, &interface.name.value);
-            [(at, "dad", &interface.dad), (at, "accept_ra", &interface.accept_ra)]
+            [
+                (at, "dad", &interface.dad),
+                (at, "accept_ra", &interface.accept_ra),
+                (at, "autoconf", &interface.autoconf),
+            ]
         });
         let of_bridges = declared
             .bridges

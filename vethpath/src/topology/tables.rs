@@ -4,11 +4,11 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Adopt, Container, Datapath, IfName, MTU_V6, NsName, Place, Runtime, Scope, Sysctl, addresses,
+    Adopt, Container, Datapath, IfName, MTU_V6, Neighbour, NsName, Place, Runtime, Scope, Sysctl, addresses,
     declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
     hostnames, keys, parse,
-    read::{At, List, Table},
+    read::{At, List, Table, bounded},
     routes, sysctls,
 };
 
@@ -312,9 +312,36 @@ fn interface(
         up,
         dad: table.boolean("dad", sink),
         accept_ra: table.boolean("accept_ra", sink),
+        autoconf: table.boolean("autoconf", sink),
+        neighbours: neighbours(table, sink),
         datapath: datapath.map(|at| at.value),
         port,
     })
+}
+
+/// The key `neighbours`.
+fn neighbours(table: &Table<'_>, sink: &mut Sink) -> Vec<Neighbour> {
+    let example = table.example("neighbours");
+    let mut neighbours: Vec<At<Neighbour>> = Vec::new();
+    for At { value: each, span } in table.array("neighbours", sink) {
+        each.only_declared(sink);
+        for key in keys::NEIGHBOUR.keys.iter().filter(|key| each.get(key.name).is_none()) {
+            sink.add(&span, format!("a neighbour without `{}`", key.name), format!("it has both: {example}"));
+        }
+        let address = each.string("address", sink);
+        let address = address.and_then(|text| parse::next_hop(&text, each.example("address"), sink));
+        let mac = parse::mac(each.string("mac", sink), sink);
+        let (Some(address), Some(mac)) = (address, mac) else { continue };
+        if let Some(first) = neighbours.iter().find(|first| first.value.address == address.value) {
+            let message = format!("{} is a neighbour twice", address.value);
+            sink.add(&address.span, message, "keep one of them").also(&first.span, "the first");
+            continue;
+        }
+        neighbours.push(address.with(Neighbour { address: address.value, mac: mac.value }));
+    }
+    let span = |at: &At<Neighbour>| at.span.clone();
+    bounded(&mut neighbours, "neighbours", "an interface", keys::MOST_NEIGHBOURS, span, sink);
+    neighbours.into_iter().map(|at| at.value).collect()
 }
 
 /// Reports IPv6 settings of an interface with too small an MTU, and `disable_ipv6` of one with IPv6 addresses.

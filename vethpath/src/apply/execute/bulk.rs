@@ -42,6 +42,8 @@ impl Kind {
             | Step::Up { .. }
             | Step::Route { .. }
             | Step::Routes { .. }
+            | Step::Neighbour { .. }
+            | Step::DeleteNeighbour { .. }
             | Step::UplinkRoute(_) => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
             Step::Namespace(_)
@@ -164,7 +166,9 @@ impl Executor<'_> {
     fn is_held(&self, step: &Step) -> bool {
         match step {
             _ if self.quiet.is_empty() => false,
-            Step::Up { place, port: false, .. } => self.quiet.iter().any(|(quiet, _)| quiet == place),
+            Step::Up { place, port: false, .. } | Step::Neighbour { place, .. } => {
+                self.quiet.iter().any(|(quiet, _)| quiet == place)
+            }
             Step::Route { namespace, .. } | Step::Routes { namespace, .. } => {
                 let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
                 self.quiet.iter().any(|(place, _)| is_here(place))
@@ -278,9 +282,9 @@ impl Executor<'_> {
         .into_iter()
         .collect::<Result<()>>()?;
         for (pair, netns, ..) in &made {
-            let accept_ra = pair.inner.ipv6.accept_ra_setting(pair.inner.name.as_str());
+            let settings = pair.inner.ipv6.advertisement_settings(pair.inner.name.as_str());
             let place = Place::Namespace(pair.namespace.clone());
-            self.write_sysctls(&place, netns, accept_ra.as_slice(), Missing::Skipped)?;
+            self.write_sysctls(&place, netns, &settings, Missing::Skipped)?;
         }
         Ok(outcome?)
     }
@@ -289,7 +293,7 @@ impl Executor<'_> {
     fn ipv6_to_set(&self, pair: &Pair) -> Ipv6 {
         let inherited = self.inherits_dad.get(&pair.namespace).copied();
         let accept_dad = pair.inner.ipv6.accept_dad.filter(|dad| inherited != Some(*dad));
-        Ipv6 { accept_dad, accept_ra: None }
+        Ipv6 { accept_dad, accept_ra: None, autoconf: None }
     }
 
     fn marks(&self, pair: &Pair) -> (String, String) {
@@ -349,6 +353,12 @@ fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
         }
         Step::Route { namespace, route, .. } => {
             (Place::Namespace(NsName::clone(namespace)), LinkChange::Route(route))
+        }
+        Step::Neighbour { place, device, neighbour, .. } => {
+            (place.clone(), LinkChange::Neighbour { link: device, neighbour: *neighbour })
+        }
+        Step::DeleteNeighbour { place, device, neighbour } => {
+            (place.clone(), LinkChange::NoNeighbour { link: device, neighbour: *neighbour })
         }
         Step::UplinkRoute(route) => (route.place.clone(), LinkChange::UplinkRoute(route)),
         Step::Routes { namespace, routes } => {

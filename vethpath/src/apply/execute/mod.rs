@@ -108,6 +108,8 @@ impl<'a> Executor<'a> {
             | Step::Up { .. }
             | Step::Route { .. }
             | Step::Routes { .. }
+            | Step::Neighbour { .. }
+            | Step::DeleteNeighbour { .. }
             | Step::UplinkRoute(_) => self.change_links(&[step])?,
             Step::DeleteLink { .. } => self.delete_links(&[step])?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,

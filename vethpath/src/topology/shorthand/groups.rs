@@ -125,6 +125,8 @@ fn group(
         up: true,
         dad: None,
         accept_ra: None,
+        autoconf: None,
+        neighbours: Vec::new(),
         port: None,
     };
     let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();

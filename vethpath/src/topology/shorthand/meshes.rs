@@ -84,6 +84,8 @@ fn mesh(
                 up: true,
                 dad: None,
                 accept_ra: None,
+                autoconf: None,
+                neighbours: Vec::new(),
                 port: None,
             });
         }

@@ -20,6 +20,7 @@ fn every_declared_key_is_read() {
         (&keys::ROUTE, "[namespace.n]\nroutes = [{ ", " }]"),
         (&keys::NEXTHOP, "[namespace.n]\nroutes = [{ to = '10.0.0.0/8', nexthops = [{ ", " }] }]"),
         (&keys::LO, "[namespace.n.interface.lo]\n", ""),
+        (&keys::NEIGHBOUR, "[namespace.n.interface.e]\nneighbours = [{ ", " }]"),
         (&keys::ADOPT, "[namespace.n]\nadopt = { ", " }"),
         (&keys::GROUP, "[group.g]\n", ""),
         (&keys::MESH, "[mesh.m]\n", ""),
@@ -68,6 +69,7 @@ fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
         ("## Bridges", &keys::BRIDGE),
         ("## Namespaces", &keys::NAMESPACE),
         ("## Interfaces", &keys::INTERFACE),
+        ("### `neighbours`", &keys::NEIGHBOUR),
         ("## The loopback", &keys::LO),
         ("### Groups", &keys::GROUP),
         ("### Meshes", &keys::MESH),
@@ -116,6 +118,7 @@ fn every_limit_of_the_documentation_is_the_readers() {
         ("addresses of an interface", keys::MOST_ADDRESSES),
         ("routes of a namespace", keys::MOST_ROUTES),
         ("next hops of a route", keys::MOST_NEXTHOPS),
+        ("neighbours of an interface", keys::MOST_NEIGHBOURS),
         ("sysctls of a namespace", keys::MOST_SYSCTLS),
         ("expectations", keys::MOST_EXPECTATIONS),
     ] {

@@ -149,7 +149,7 @@ fn a_setting_goes_with_what_it_is_about() {
 
 #[test]
 fn the_first_that_says_something_of_ipv6_has_it() {
-    let of = |dad, accept_ra| Ipv6 { accept_dad: dad, accept_ra };
+    let of = |dad, accept_ra| Ipv6 { accept_dad: dad, accept_ra, autoconf: None };
     for (text, expected) in [
         ("[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\n", of(Some(0), None)),
         ("dad = true\n[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\n", of(Some(1), None)),
