@@ -2,6 +2,7 @@
 //! counters. Each test has a private [`harness::Host`] and needs root.
 
 mod accelerate;
+mod addressing;
 mod bench;
 mod boot;
 mod commands;

@@ -22,7 +22,8 @@ use crate::{
     },
     state::{Directory, Saved},
     topology::{
-        Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, SysctlKey, Topology, overlap,
+        Datapath, Family, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, Rule, SysctlKey, Topology,
+        overlap,
     },
 };
 
@@ -116,6 +117,7 @@ pub async fn observe(
                 read_neighbours(&place, &mut observed, places)?;
             }
             read_routes(&place, topology, &mut observed, places).await?;
+            read_rules(name, &all, &mut observed, places)?;
             read_sysctls(&place, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
@@ -506,6 +508,24 @@ fn veths(topology: &Topology) -> impl Iterator<Item = [End<'_>; 2]> {
         .iter()
         .map(|trunk| [&trunk.a, &trunk.b].map(|end| (end.place.clone(), &end.port, end.mac)));
     pairs.chain(cables).chain(trunks)
+}
+
+/// Records the rules of a namespace, of the families of which a present or former topology has any.
+fn read_rules(
+    name: &NsName,
+    all: &[&Topology],
+    observed: &mut Observed,
+    places: &mut NetnsCache,
+) -> Result<()> {
+    let namespaces = all.iter().flat_map(|lab| &lab.namespaces).filter(|namespace| &namespace.name == name);
+    let families: BTreeSet<Family> =
+        namespaces.flat_map(|namespace| &namespace.rules).flat_map(Rule::families).collect();
+    for family in families {
+        let found = places.get(&Place::Namespace(name.clone()))?.socket().rules(family)?;
+        let found = found.into_iter().map(|rule| (family, rule));
+        observed.rules.entry(name.clone()).or_default().extend(found);
+    }
+    Ok(())
 }
 
 /// Records the permanent neighbours of a place whose links were read.

@@ -15,13 +15,14 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use super::{
     Error, Netns, Result, ip,
     route_socket::{APPEND, NEW, PUT, Request, RouteSocket},
-    routes,
+    routes, rules,
 };
-use crate::topology::{IfName, Mac, Neighbour, Place, Route, UplinkRoute};
+use crate::topology::{Family, IfName, Mac, Neighbour, Place, Route, Rule, UplinkRoute};
 
 /// Operations of errors.
 const NO_LINK_LOCAL: &str = "disable the link-local address of";
 const NEW_ROUTE: &str = "add new route";
+const NO_RULE: &str = "remove rule";
 const NO_NEIGHBOUR: &str = "remove neighbour";
 
 /// One end of a veth pair to create.
@@ -115,6 +116,10 @@ pub enum LinkChange<'a> {
         /// The neighbour.
         neighbour: Neighbour,
     },
+    /// Add a routing rule.
+    Rule(&'a Rule, Family),
+    /// Remove a routing rule. One that does not exist is no error.
+    NoRule(&'a Rule, Family),
     /// Add a route by an uplink, and its next hop as a permanent neighbour. On the machine, where routes belong to
     /// others, an existing one to the same destination is an error. In the fabric it is replaced.
     UplinkRoute(&'a UplinkRoute),
@@ -192,7 +197,7 @@ impl RouteSocket {
         let fine = |error: &Error| {
             error.is_present() && error.operation() != NEW_ROUTE
                 || error.operation() == NO_LINK_LOCAL && error.is_unsupported()
-                || error.operation() == NO_NEIGHBOUR && error.is_missing()
+                || [NO_NEIGHBOUR, NO_RULE].contains(&error.operation()) && error.is_missing()
         };
         self.change(requests)?.into_iter().try_for_each(|done| match done {
             Err(error) if !fine(&error) => Err(error),
@@ -284,6 +289,12 @@ impl RouteSocket {
                     NO_NEIGHBOUR,
                     format!("{} dev {link}", neighbour.address),
                 );
+            }
+            LinkChange::Rule(rule, family) => {
+                add(Message::NewRule(rules::new_message(rule, family)), NEW, "add rule", rules::name(rule));
+            }
+            LinkChange::NoRule(rule, family) => {
+                add(Message::DelRule(rules::message(rule, family)), 0, NO_RULE, rules::name(rule));
             }
             LinkChange::UplinkRoute(route) => {
                 let link = route.device.as_str();

@@ -40,6 +40,7 @@ pub mod residents;
 mod route_socket;
 mod routes;
 mod rtnl;
+mod rules;
 pub mod sysctl;
 pub mod tcp;
 pub mod traffic;

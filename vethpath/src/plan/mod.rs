@@ -12,6 +12,7 @@ mod offloads;
 mod ordered;
 mod programs;
 mod routes;
+mod rules;
 mod step;
 mod steps;
 mod sysctls;

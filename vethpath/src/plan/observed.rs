@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{ObservedRoute, Offloads};
 use crate::topology::{
-    AcceptRule, BridgeOption, Family, IfName, LabName, Neighbour, NsName, Place, Route, RouteKey, SysctlKey,
-    Topology, lab_mark,
+    AcceptRule, BridgeOption, Family, IfName, LabName, Neighbour, NsName, Place, Route, RouteKey, Rule,
+    SysctlKey, Topology, lab_mark,
 };
 
 /// What a name in `/run/netns` stands for.
@@ -148,6 +148,8 @@ pub struct Observed {
     pub accepted: Vec<Accepted>,
     /// Routes of the lab's namespaces, in all tables.
     pub routes: BTreeMap<NsName, Vec<ObservedRoute>>,
+    /// Routing rules of the lab's namespaces that have, or had, any.
+    pub rules: BTreeMap<NsName, Vec<(Family, Rule)>>,
     /// Routes by uplinks, on the machine and in the fabric: place, device, destination and gateway.
     pub uplink_routes: BTreeSet<(Place, String, IpNet, Ipv6Addr)>,
     /// What the machine has of the subnets of the fabric. Default routes are left out.

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::{Accepted, Change, ObservedRoute, Offloads};
 use crate::topology::{
-    AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, Neighbour, NsName, Pair,
-    Place, Route, RouteKey, Sysctl, Trunk, UplinkRoute,
+    AcceptRule, Bridge, BridgeOption, Cable, Family, IfName, Mac, Masquerade, Namespace, Neighbour, NsName,
+    Pair, Place, Route, RouteKey, Rule, Sysctl, Trunk, UplinkRoute,
 };
 
 /// One operation of a plan.
@@ -195,6 +195,24 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Remove a routing rule.
+    DeleteRule {
+        /// The namespace.
+        namespace: NsName,
+        /// The address family.
+        family: Family,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Add a routing rule.
+    Rule {
+        /// The namespace.
+        namespace: NsName,
+        /// The address family.
+        family: Family,
+        /// The rule.
+        rule: Rule,
+    },
     /// Remove a permanent neighbour.
     DeleteNeighbour {
         /// The place.
@@ -316,6 +334,10 @@ impl Step {
             Self::Route { namespace, from: None, route } => {
                 Change::create("route", described(route, namespace))
             }
+            Self::DeleteRule { namespace, family, rule } => {
+                Change::delete("rule", ruled(rule, *family, namespace))
+            }
+            Self::Rule { namespace, family, rule } => Change::create("rule", ruled(rule, *family, namespace)),
             Self::DeleteNeighbour { place, device, neighbour } => {
                 Change::delete("neighbour", next_to(neighbour, place, device))
             }
@@ -431,6 +453,16 @@ fn described(route: &Route, namespace: &NsName) -> String {
 
 fn next_to(neighbour: &Neighbour, place: &Place, device: &str) -> String {
     format!("{} lladdr {} on {}", neighbour.address, neighbour.mac, end(place, device))
+}
+
+/// The family is named where the rule does not tell it.
+fn ruled(rule: &Rule, family: Family, namespace: &NsName) -> String {
+    let of = match family {
+        _ if rule.families().count() == 1 => "",
+        Family::Ipv4 => "IPv4 ",
+        Family::Ipv6 => "IPv6 ",
+    };
+    format!("{of}{rule} in {namespace}")
 }
 
 fn by_uplink(route: &UplinkRoute) -> String {

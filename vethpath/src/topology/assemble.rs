@@ -11,7 +11,7 @@ use super::{
     links::{self, Far, Links},
     lint, port_mac, port_name,
     read::At,
-    routes,
+    routes, rules,
     sysctls::Settings,
     tables, unique,
 };
@@ -38,6 +38,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     check_settings(declared, sink);
     routes::check(declared, sink);
     expect::check(&index, sink);
+    rules::check(declared, sink);
     unique::check_declared(declared, sink);
     unique::check_ports(&declared.bridges, &links, &joints, sink);
 
@@ -192,6 +193,7 @@ impl Maker<'_> {
                 adopt,
                 routes,
                 sysctls,
+                rules: decl.rules.iter().map(|rule| rule.rule.clone()).collect(),
                 loopback: values(&decl.loopback.items),
                 dad: self.declared.dad,
                 resolver: decl.resolver.clone(),

@@ -15,6 +15,7 @@ use super::{
     parse::Link,
     read::{At, List},
     route::is_link_local,
+    rules::RuleDecl,
 };
 
 /// A `[bridge.NAME]`.
@@ -62,6 +63,7 @@ pub(super) struct NamespaceDecl {
     pub(super) routes: Arc<[RouteDecl]>,
     pub(super) sysctls: Arc<[At<Sysctl>]>,
     pub(super) resolver: Resolver,
+    pub(super) rules: Vec<RuleDecl>,
     /// The addresses of its loopback.
     pub(super) loopback: List<IpNet>,
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Adopt, AdoptedBridge, Bridge, Container, Datapath, Fate, IfName, Interface, Ipv6, Namespace, Neighbour,
-    NextHop, Place, Resolver, Route, Sysctl, Topology, derived_mac, expect,
+    NextHop, Place, Resolver, Route, Rule, Sysctl, Topology, derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -144,10 +144,32 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
         |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);
     let of_bridges = topology.bridges.iter().filter(is_here).flat_map(|bridge| &bridge.sysctls);
     sysctls(out, namespace.sysctls.iter().chain(of_bridges))?;
+    for rule in &namespace.rules {
+        self::rule(namespace, rule, out)?;
+    }
     if !namespace.loopback.is_empty() {
         writeln!(out, "\n[namespace.{}.interface.lo]", key(namespace.name.as_str()))?;
     }
     list(out, "addresses", namespace.loopback.iter().map(ToString::to_string))
+}
+
+fn rule(namespace: &Namespace, rule: &Rule, out: &mut dyn Write) -> fmt::Result {
+    let Rule { priority, from, to, iif, oif, fwmark, fwmask, table } = rule;
+    writeln!(
+        out,
+        "\n[[namespace.{}.rule]]\npriority = {priority}\ntable = {table}",
+        key(namespace.name.as_str())
+    )?;
+    for (key, net) in [("from", from), ("to", to)] {
+        net.iter().try_for_each(|net| writeln!(out, "{key} = \"{net}\""))?;
+    }
+    for (key, name) in [("iif", iif), ("oif", oif)] {
+        name.iter().try_for_each(|name| writeln!(out, "{key} = {}", quoted(name)))?;
+    }
+    for (key, number) in [("fwmark", fwmark), ("fwmask", fwmask)] {
+        number.iter().try_for_each(|number| writeln!(out, "{key} = {number:#x}"))?;
+    }
+    Ok(())
 }
 
 fn route(route: &Route) -> String {

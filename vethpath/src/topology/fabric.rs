@@ -136,6 +136,7 @@ pub(super) fn declare(lab: &LabName, wanted: Option<Range<usize>>, declared: &mu
         routes: Arc::default(),
         sysctls: forwarding(of_any).into_iter().map(|setting| At::new(setting, span.clone())).collect(),
         resolver: super::Resolver::default(),
+        rules: Vec::new(),
         loopback: List::default(),
     };
     let reached = families(of_fabric().filter(|bridge| bridge.is_reached()));

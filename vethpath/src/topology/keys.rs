@@ -26,6 +26,8 @@ pub(super) const MOST_ADDRESSES: usize = 64;
 pub(super) const MOST_ROUTES: usize = 1024;
 /// Next hops of a route.
 pub(super) const MOST_NEXTHOPS: usize = 64;
+/// Routing rules of a namespace.
+pub(super) const MOST_RULES: usize = 1024;
 /// Permanent neighbours of an interface.
 pub(super) const MOST_NEIGHBOURS: usize = 1024;
 /// Settings of a namespace or interface.
@@ -260,6 +262,12 @@ pub(super) static NAMESPACE: Table = Table {
     keys: &[
         gateway("Default routes: a gateway, or one for IPv4 and one for IPv6."),
         ROUTES,
+        key(
+            "rule",
+            Kind::Array { each: &RULE, most: MOST_RULES },
+            "[[namespace.ns0.rule]]",
+            "Routing rules: which packets are looked up in which table.",
+        ),
         sysctls("Settings under net., applied before the interfaces come up."),
         NAMESERVERS,
         SEARCH,
@@ -361,6 +369,34 @@ pub(super) static ROUTE: Table = Table {
         key("blackhole", Kind::Boolean(Some(false)), "blackhole = true", "Drop packets to the destination."),
         key("unreachable", Kind::Boolean(Some(false)), "unreachable = true",
             "Drop packets to the destination, and tell their senders."),
+    ],
+};
+
+/// An example of a rule.
+pub(super) const RULE_EXAMPLE: &str = "priority = 100 and table = 7";
+
+/// One of `rule`.
+#[rustfmt::skip]
+pub(super) static RULE: Table = Table {
+    what: "a rule",
+    description: "A routing rule: packets that meet all its conditions are looked up in its table.",
+    one_of: &[],
+    any_of: &[],
+    keys: &[
+        // Those of the kernel are 0, 32766 and 32767.
+        required(key("priority", Kind::Integer { range: 1..=32765, unit: "" }, "priority = 100",
+            "Rules are tried in ascending order of it.")),
+        required(key("table", Kind::Integer { range: 1..=u32::MAX, unit: "" }, "table = 7",
+            "The number of the routing table in which packets are looked up.")),
+        key("from", Kind::Pattern(WITH_LENGTH), r#"from = "10.0.0.0/24""#, "The subnet of their source address."),
+        key("to", Kind::Pattern(WITH_LENGTH), r#"to = "10.1.0.0/16""#, "The subnet of their destination address."),
+        key("iif", Kind::Pattern(INTERFACE_NAME), r#"iif = "eth0""#,
+            "The interface that they came in by; lo for what the namespace itself sends."),
+        key("oif", Kind::Pattern(INTERFACE_NAME), r#"oif = "eth0""#,
+            "The interface that the socket which sends them is bound to."),
+        key("fwmark", Kind::Integer { range: 1..=u32::MAX, unit: "" }, "fwmark = 0x10", "Their mark."),
+        key("fwmask", Kind::Integer { range: 1..=u32::MAX, unit: "" }, "fwmask = 0xff",
+            "The bits of the mark that are compared. Default: all."),
     ],
 };
 
@@ -551,14 +587,15 @@ mod tests {
     #[test]
     fn every_key_has_an_example_and_a_description() {
         for table in [
-            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &LO, &NEIGHBOUR, &ROUTE, &NEXTHOP, &ADOPT, &GROUP,
-            &MESH, &CHAIN, &EXPECT,
+            &FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &LO, &NEIGHBOUR, &ROUTE, &NEXTHOP, &RULE, &ADOPT,
+            &GROUP, &MESH, &CHAIN, &EXPECT,
         ] {
             for key in table.keys {
                 assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);
                 assert!(key.description.len() > 8, "{}: {}", table.what, key.name);
             }
-            assert!(table.one_of.iter().all(|name| table.key(name).is_some()), "{}", table.what);
+            let mut named = table.one_of.iter().chain(table.any_of);
+            assert!(named.all(|name| table.key(name).is_some()), "{}", table.what);
         }
     }
 }

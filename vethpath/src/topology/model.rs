@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Route, Stopped,
-    SysctlKey, UplinkRoute,
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Route, Rule,
+    Stopped, SysctlKey, UplinkRoute,
 };
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
@@ -122,6 +122,9 @@ pub struct Namespace {
     /// interfaces are created. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub sysctls: Arc<[Sysctl]>,
+    /// Its routing rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
     /// Addresses of its loopback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loopback: Vec<IpNet>,

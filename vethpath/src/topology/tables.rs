@@ -9,7 +9,7 @@ use super::{
     fault::Sink,
     hostnames, keys, parse,
     read::{At, List, Table, bounded},
-    routes, sysctls,
+    routes, rules, sysctls,
 };
 
 /// The longest path of an adopted namespace, in bytes (PATH_MAX less the terminating NUL).
@@ -155,6 +155,7 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     table.only_declared(sink);
     let name = parse::named::<NsName>(key.value, &key.span, sink);
     let routes = routes::read(table, sink);
+    let rules = rules::read(table, sink);
     let adopt = adopt(table, sink);
     let sysctls = sysctls::read(table, sink);
     if let (Some(adopt), Some(first)) = (table.get("adopt"), sysctls.first()) {
@@ -172,7 +173,7 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     let place = Place::Namespace(name.value.clone());
     let (routes, sysctls) = (routes.into(), sysctls.into());
     let loopback = List::default();
-    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls, resolver, loopback });
+    declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls, resolver, rules, loopback });
     Some(place)
 }
 

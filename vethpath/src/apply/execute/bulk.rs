@@ -44,6 +44,8 @@ impl Kind {
             | Step::Routes { .. }
             | Step::Neighbour { .. }
             | Step::DeleteNeighbour { .. }
+            | Step::Rule { .. }
+            | Step::DeleteRule { .. }
             | Step::UplinkRoute(_) => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
             Step::Namespace(_)
@@ -359,6 +361,12 @@ fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
         }
         Step::DeleteNeighbour { place, device, neighbour } => {
             (place.clone(), LinkChange::NoNeighbour { link: device, neighbour: *neighbour })
+        }
+        Step::Rule { namespace, family, rule } => {
+            (Place::Namespace(NsName::clone(namespace)), LinkChange::Rule(rule, *family))
+        }
+        Step::DeleteRule { namespace, family, rule } => {
+            (Place::Namespace(NsName::clone(namespace)), LinkChange::NoRule(rule, *family))
         }
         Step::UplinkRoute(route) => (route.place.clone(), LinkChange::UplinkRoute(route)),
         Step::Routes { namespace, routes } => {

@@ -110,6 +110,8 @@ impl<'a> Executor<'a> {
             | Step::Routes { .. }
             | Step::Neighbour { .. }
             | Step::DeleteNeighbour { .. }
+            | Step::Rule { .. }
+            | Step::DeleteRule { .. }
             | Step::UplinkRoute(_) => self.change_links(&[step])?,
             Step::DeleteLink { .. } => self.delete_links(&[step])?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,

@@ -136,6 +136,7 @@ pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Re
     planner.programs();
     for namespace in &topology.namespaces {
         planner.routes(namespace);
+        planner.rules(namespace);
         planner.restored_routes(namespace);
     }
     planner.uplink_routes();

@@ -265,6 +265,9 @@ pub(super) enum Hop {
 
 /// The longest prefix of connected subnets and routes. A connected subnet is preferred to a route of equal length.
 pub(super) fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
+    if net.known(place).is_some_and(|namespace| !namespace.rules.is_empty()) {
+        return Hop::Unknown;
+    }
     let own = net.on_link(place, to);
     let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes[..]);
     let fitting = routes.iter().filter(|route| route.route.table.is_none() && route.route.to.contains(&to));

@@ -151,6 +151,7 @@ fn namespaces(
         routes: Arc::default(),
         sysctls: Arc::default(),
         resolver: Resolver::default(),
+        rules: Vec::new(),
         loopback: List::default(),
     };
     Some(names.iter().map(namespace).collect())

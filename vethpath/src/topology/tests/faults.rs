@@ -80,7 +80,7 @@ fn keys() {
         (
             "[namespace.n]\nzzzzzz = 1\n",
             "2:1 `zzzzzz` is not a key of a namespace",
-            "are `gateway`, `routes`, `sysctls`, `nameservers`, `search`, `adopt` and `interface`",
+            "are `gateway`, `routes`, `rule`, `sysctls`, `nameservers`, `search`, `adopt` and `interface`",
         ),
         (
             "[namespace.n]\nadopt = { pid = 1, name = 'x' }\n",
