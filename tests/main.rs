@@ -31,6 +31,7 @@ mod leftovers;
 mod metrics;
 mod misbehaving;
 mod namespaces;
+mod offload_sizes;
 mod oracle;
 mod peer;
 mod ports;

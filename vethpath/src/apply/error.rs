@@ -9,7 +9,7 @@ use crate::{
     kernel::{self, bpffs, home::Obstacle},
     plan::Collision,
     state,
-    topology::{Adopt, IfName, LabName, Namespace, NsName, Place},
+    topology::{Adopt, IfName, LabName, Namespace, NsName, Place, USUAL_SIZE},
 };
 
 /// An error of `up` or `down`. What the run had done is undone unless the variant says otherwise.
@@ -79,6 +79,16 @@ pub enum Error {
     /// The kernel has no reliable XDP.
     #[error("the file asks for XDP, and this kernel does not report which devices accept XDP frames: {0}")]
     NoXdp(#[source] kernel::NetlinkError),
+    /// The kernel cannot have an offload size of the file.
+    #[error("the file has `{key} = {size}`, which this kernel cannot have")]
+    OffloadSize {
+        /// The key.
+        key: &'static str,
+        /// Its value in bytes.
+        size: u32,
+        /// The Linux that can.
+        since: &'static str,
+    },
     /// The kernel has no IPv6.
     #[error("the uplink of the fabric needs IPv6, which this kernel lacks or has switched off")]
     NoIpv6,
@@ -205,6 +215,7 @@ impl Error {
             | Self::Setting(_)
             | Self::Bridge { .. }
             | Self::NoIpv6
+            | Self::OffloadSize { .. }
             | Self::Elsewhere { .. }
             | Self::Transient(_)
             | Self::Metrics { .. }
@@ -289,6 +300,9 @@ impl Error {
                  their bridge, and virtual devices are deleted with what they depend on",
                 devices.first()?.remedy()
             )),
+            Self::OffloadSize { since, .. } => {
+                Some(format!("Linux {since} and later can; leave the key out, or write at most {USUAL_SIZE} for one that is there"))
+            }
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
             Self::Elsewhere { lab, obstacle } => Some(match obstacle {
                 Some(Obstacle::NetnsGone | Obstacle::MountsGone) => {

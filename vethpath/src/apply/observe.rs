@@ -209,6 +209,7 @@ async fn read_namespace(
             master: link.controller.map_or(Master::None, master),
             mtu: link.mtu,
             addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+            sizes: link.offload_sizes(),
             neighbours: Vec::new(),
             options: link.bridge_options(),
             xdp_program: link.xdp_program,

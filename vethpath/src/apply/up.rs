@@ -20,13 +20,13 @@ use crate::{
         netns,
         process::{self, interrupted},
     },
-    plan::{Change, Changes, plan},
+    plan::{Change, Changes, Observed, plan},
     state::{
         self, AdoptionLock, AgentLock, Directory, History, Journal, LabLock, Occupants, Record, Saved,
         events::{Kind, Recorder},
         test_hooks,
     },
-    topology::{Adopt, Datapath, Namespace, NsName, Topology},
+    topology::{Adopt, Datapath, Namespace, NsName, Place, Topology, USUAL_SIZE},
 };
 
 /// Options of the user.
@@ -266,6 +266,7 @@ async fn load(
     datapath::check_version(&Pins::of(&topology.lab))?;
     let adopted = adopted::bridges(&topology, places)?;
     let observed = observe(&topology, &former, hook, places).await?;
+    check_sizes(&topology, &observed)?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
     if topology.uplink().is_some() {
         subnets::check_ipv6(places)?;
@@ -307,6 +308,23 @@ fn stopped(
     let switched =
         before.symmetric_difference(&stopped).filter(|host| hosts.contains(host)).cloned().collect();
     (stopped, switched)
+}
+
+/// Fails if the kernel cannot have an offload size of the file: without this, it would leave out what it does not know. It
+/// reports those that it knows of every device.
+fn check_sizes(topology: &Topology, observed: &Observed) -> Result<(), Error> {
+    let known = observed.link(&Place::Host, "lo").map(|lo| lo.sizes).unwrap_or_default();
+    for sizes in topology.offload_sizes() {
+        for ((key, wanted), (_, known_size)) in sizes.each().into_iter().zip(known.each()) {
+            let Some(size) = wanted else { continue };
+            // The large ones came together with that of GRO.
+            let since = if key == "gso_ipv4_max_size" { "6.3" } else { "5.19" };
+            if known_size.is_none() || size > USUAL_SIZE && known.gro.is_none() {
+                return Err(Error::OffloadSize { key, size, since });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The namespaces of containers that were not found and that the lab has not adopted before.

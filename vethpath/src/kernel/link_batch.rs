@@ -17,7 +17,7 @@ use super::{
     route_socket::{APPEND, NEW, PUT, Request, RouteSocket},
     routes, rules,
 };
-use crate::topology::{Family, IfName, Mac, Neighbour, Place, Route, Rule, UplinkRoute};
+use crate::topology::{Family, IfName, Mac, Neighbour, OffloadSizes, Place, Route, Rule, UplinkRoute};
 
 /// Operations of errors.
 const NO_LINK_LOCAL: &str = "disable the link-local address of";
@@ -83,6 +83,13 @@ pub enum LinkChange<'a> {
     PortUp {
         /// Its name.
         link: &'a str,
+    },
+    /// Set offload sizes of a link. Those that are not given stay.
+    Sizes {
+        /// Its name.
+        link: &'a str,
+        /// The sizes.
+        sizes: OffloadSizes,
     },
     /// Add an address.
     Address {
@@ -248,6 +255,14 @@ impl RouteSocket {
                 add(Message::SetLink(without_link_local), 0, NO_LINK_LOCAL, format!("{place}:{link}"));
                 let up = LinkUnspec::new_with_name(link).up().build();
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
+            }
+            LinkChange::Sizes { link, sizes } => {
+                let mut message = LinkUnspec::new_with_name(link).build();
+                // In this order: up to the default, the first also sets the second (`netif_set_gso_max_size`).
+                message.attributes.extend(sizes.gso.map(LinkAttribute::GsoMaxSize));
+                message.attributes.extend(sizes.gso_ipv4.map(LinkAttribute::GsoIpv4MaxSize));
+                message.attributes.extend(sizes.gro.map(LinkAttribute::GroMaxSize));
+                add(Message::SetLink(message), 0, "set the offload sizes of", format!("{place}:{link}"));
             }
             LinkChange::Address { link, address, dad } => {
                 let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;

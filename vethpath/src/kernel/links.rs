@@ -7,6 +7,7 @@ use netlink_packet_route::link::{
 };
 
 use super::{Context, NetlinkError, Result, netlink};
+use crate::topology::OffloadSizes;
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
@@ -89,6 +90,9 @@ pub struct LinkFacts {
     pub peer_netns: Option<i32>,
     /// Its limits on GSO frames.
     pub gso: GsoLimits,
+    /// The largest frame that GRO makes, in bytes.
+    /// Minimum kernel: Linux 5.19 (`IFLA_GRO_MAX_SIZE`); 0 before.
+    pub gro_size: u32,
     /// Its XDP program.
     pub xdp: XdpMode,
     /// The program's id, if there is only one program.
@@ -171,6 +175,7 @@ impl LinkFacts {
             LinkAttribute::ParentDevName(_) => self.is_physical = true,
             LinkAttribute::GsoMaxSize(most) => self.gso.size = most,
             LinkAttribute::GsoIpv4MaxSize(most) => self.gso.ipv4_size = most,
+            LinkAttribute::GroMaxSize(most) => self.gro_size = most,
             LinkAttribute::GsoMaxSegs(most) => self.gso.segments = most,
             LinkAttribute::Xdp(attributes) => {
                 self.xdp = xdp_mode(&attributes);
@@ -186,6 +191,17 @@ impl LinkFacts {
                 (self.dropped, self.refused) = (stats.rx_dropped, stats.tx_dropped);
             }
             _ => {}
+        }
+    }
+
+    /// Its offload sizes. The kernel has those that are given.
+    #[must_use]
+    pub fn offload_sizes(&self) -> OffloadSizes {
+        let size = |size: u32| (size != 0).then_some(size);
+        OffloadSizes {
+            gso: size(self.gso.size),
+            gso_ipv4: size(self.gso.ipv4_size),
+            gro: size(self.gro_size),
         }
     }
 

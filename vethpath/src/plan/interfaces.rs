@@ -25,6 +25,7 @@ impl Planner<'_> {
             self.mtu(place, name, interface.mtu);
             self.addresses(place, name, &interface.addresses, dad);
         }
+        self.sizes(place, name, interface.sizes);
         if interface.up {
             if member.is_none() {
                 self.subnets(place, name, &interface.addresses);

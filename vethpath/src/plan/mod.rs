@@ -13,6 +13,7 @@ mod ordered;
 mod programs;
 mod routes;
 mod rules;
+mod sizes;
 mod step;
 mod steps;
 mod sysctls;

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{ObservedRoute, Offloads};
 use crate::topology::{
-    AcceptRule, BridgeOption, Family, IfName, LabName, Neighbour, NsName, Place, Route, RouteKey, Rule,
-    SysctlKey, Topology, lab_mark,
+    AcceptRule, BridgeOption, Family, IfName, LabName, Neighbour, NsName, OffloadSizes, Place, Route,
+    RouteKey, Rule, SysctlKey, Topology, lab_mark,
 };
 
 /// What a name in `/run/netns` stands for.
@@ -63,6 +63,8 @@ pub struct ObservedLink {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// Its offload sizes, those that the kernel has.
+    pub sizes: OffloadSizes,
     /// Its permanent neighbours, if a topology has any in its namespace.
     pub neighbours: Vec<Neighbour>,
     /// Its bridge options; empty if it is no bridge.

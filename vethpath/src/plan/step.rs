@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Accepted, Change, ObservedRoute, Offloads};
 use crate::topology::{
     AcceptRule, Bridge, BridgeOption, Cable, Family, IfName, Mac, Masquerade, Namespace, Neighbour, NsName,
-    Pair, Place, Route, RouteKey, Rule, Sysctl, Trunk, UplinkRoute,
+    OffloadSizes, Pair, Place, Route, RouteKey, Rule, Sysctl, Trunk, UplinkRoute,
 };
 
 /// One operation of a plan.
@@ -88,6 +88,17 @@ pub enum Step {
         from: u32,
         /// The new MTU in bytes.
         mtu: u32,
+    },
+    /// Set offload sizes of an interface, a port or a bridge.
+    Sizes {
+        /// The place.
+        place: Place,
+        /// The device name.
+        device: String,
+        /// The present sizes.
+        from: OffloadSizes,
+        /// Those that change.
+        to: OffloadSizes,
     },
     /// Set an option of an existing bridge.
     BridgeOption {
@@ -294,6 +305,13 @@ impl Step {
             }
             Self::Mtu { place, device, from, mtu } => {
                 Change::of("mtu", end(place, device)).values(Some(from), mtu)
+            }
+            Self::Sizes { place, device, from, to } => {
+                let changed = to.each().into_iter().zip(from.each()).filter(|((_, to), _)| to.is_some());
+                let from: Vec<String> =
+                    changed.filter_map(|(_, (key, from))| Some(format!("{key} {}", from?))).collect();
+                let from = (!from.is_empty()).then(|| from.join(", "));
+                Change::of("offload-sizes", end(place, device)).values(from, to)
             }
             Self::BridgeOption { bridge, from, to, .. } => {
                 Change::of("bridge", bridge).property(to.key()).values(Some(from), to)

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    AdoptedBridge, Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place,
-    Scope, Topology,
+    AdoptedBridge, Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace,
+    OffloadSizes, Pair, Place, Scope, Topology,
     declared::{AdoptedDecl, BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
     derived_mac, expect, fabric,
     fault::Sink,
@@ -161,6 +161,7 @@ impl Maker<'_> {
             mtu: decl.mtu.as_ref().map(|mtu| mtu.value),
             nat: decl.nat,
             host: decl.is_reached(),
+            sizes: decl.sizes,
             stp: decl.stp,
             ageing_time: decl.ageing_time,
             vlan_filtering: decl.vlan_filtering,
@@ -210,7 +211,7 @@ impl Maker<'_> {
         Some(Pair {
             number: 0,
             namespace: namespace.clone(),
-            inner: self.interface(decl, bridge.mtu),
+            inner: self.interface(decl, (bridge.mtu, bridge.sizes)),
             bridge: bridge.name.clone(),
             place: bridge.place.clone(),
             port: written
@@ -223,7 +224,7 @@ impl Maker<'_> {
 
     fn cable(&self, near: usize, far: &Far) -> Cable {
         let near = &self.declared.interfaces[near];
-        let mtu = |decl: &InterfaceDecl| decl.mtu.as_ref().map(|mtu| mtu.value);
+        let mtu = |decl: &InterfaceDecl| (decl.mtu.as_ref().map(|mtu| mtu.value), decl.sizes);
         let end = |decl: &InterfaceDecl, theirs| CableEnd {
             place: decl.place.clone(),
             interface: self.interface(decl, theirs),
@@ -234,19 +235,20 @@ impl Maker<'_> {
                 Cable { a: end(near, mtu(far)), b: end(far, mtu(near)) }
             }
             Far::Bare(At { value: (place, name), .. }) => Cable {
-                a: end(near, None),
+                a: end(near, (None, OffloadSizes::default())),
                 b: CableEnd { place: place.clone(), interface: self.bare(place, name, mtu(near)) },
             },
         }
     }
 
-    /// An interface as declared. `theirs` is the MTU of its bridge or of the cable's other end.
-    fn interface(&self, decl: &InterfaceDecl, theirs: Option<u32>) -> Interface {
+    /// An interface as declared. `theirs` are MTU and offload sizes of its bridge or of the cable's other end.
+    fn interface(&self, decl: &InterfaceDecl, theirs: (Option<u32>, OffloadSizes)) -> Interface {
         let name = &decl.name.value;
         let bare = self.bare(&decl.place, name, theirs);
         Interface {
             mac: decl.mac.as_ref().map_or(bare.mac, |mac| mac.value),
-            mtu: decl.mtu.as_ref().map(|mtu| mtu.value).or(theirs),
+            mtu: decl.mtu.as_ref().map(|mtu| mtu.value).or(theirs.0),
+            sizes: decl.sizes.or(theirs.1),
             addresses: values(&decl.addresses.items),
             up: decl.up,
             ipv6: self.ipv6(
@@ -260,7 +262,7 @@ impl Maker<'_> {
     }
 
     /// An interface of which only the name is declared.
-    fn bare(&self, place: &Place, name: &IfName, mtu: Option<u32>) -> Interface {
+    fn bare(&self, place: &Place, name: &IfName, (mtu, sizes): (Option<u32>, OffloadSizes)) -> Interface {
         Interface {
             name: name.clone(),
             mac: derived_mac(self.lab, &place.to_string(), name.as_str()),
@@ -269,6 +271,7 @@ impl Maker<'_> {
             sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
             up: true,
             ipv6: self.ipv6((None, None, None), place, name),
+            sizes,
             neighbours: Vec::new(),
         }
     }

@@ -10,7 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Adopt, Datapath, IfName, Mac, Neighbour, NsName, Place, Resolver, Route, Sysctl, Target, Way,
+    Adopt, Datapath, IfName, Mac, Neighbour, NsName, OffloadSizes, Place, Resolver, Route, Sysctl, Target,
+    Way,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
@@ -30,6 +31,7 @@ pub(super) struct BridgeDecl {
     pub(super) mtu: Option<At<u32>>,
     pub(super) nat: bool,
     pub(super) host: Option<At<bool>>,
+    pub(super) sizes: OffloadSizes,
     pub(super) stp: bool,
     pub(super) ageing_time: Option<u32>,
     pub(super) vlan_filtering: bool,
@@ -123,6 +125,7 @@ pub(super) struct InterfaceDecl {
     pub(super) dad: Option<At<bool>>,
     pub(super) accept_ra: Option<At<bool>>,
     pub(super) autoconf: Option<At<bool>>,
+    pub(super) sizes: OffloadSizes,
     pub(super) neighbours: Vec<Neighbour>,
     /// `None` means that of the bridge.
     pub(super) datapath: Option<Datapath>,

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Adopt, AdoptedBridge, Bridge, Container, Datapath, Fate, IfName, Interface, Ipv6, Namespace, Neighbour,
-    NextHop, Place, Resolver, Route, Rule, Sysctl, Topology, derived_mac, expect,
+    NextHop, OffloadSizes, Place, Resolver, Route, Rule, Sysctl, Topology, derived_mac, expect,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -86,6 +86,7 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Res
     if let Some(mtu) = bridge.mtu {
         writeln!(out, "mtu = {mtu}")?;
     }
+    sizes(out, bridge.sizes)?;
     for (key, on) in [
         ("nat", bridge.nat),
         ("stp", bridge.stp),
@@ -200,6 +201,11 @@ fn hop_keys(via: Option<IpAddr>, dev: Option<&IfName>, onlink: bool) -> Vec<Stri
     via.into_iter().chain(dev).chain(onlink.then(|| "onlink = true".to_owned())).collect()
 }
 
+fn sizes(out: &mut dyn Write, sizes: OffloadSizes) -> fmt::Result {
+    let mut given = sizes.each().into_iter().filter_map(|(key, size)| Some((key, size?)));
+    given.try_for_each(|(key, size)| writeln!(out, "{key} = {size}"))
+}
+
 /// Writes `dad`, `accept_ra` and `autoconf` where they differ from the values that a device has without these keys.
 fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut dyn Write) -> fmt::Result {
     let namespace = topology
@@ -234,6 +240,7 @@ fn interface(
     if let Some(mtu) = interface.mtu {
         writeln!(out, "mtu = {mtu}")?;
     }
+    sizes(out, interface.sizes)?;
     if !interface.up {
         writeln!(out, "up = false")?;
     }

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cable, IfName, LabName, Mac, NsName, Place, Sysctl, SysctlKey, Topology,
+    Cable, IfName, LabName, Mac, NsName, OffloadSizes, Place, Sysctl, SysctlKey, Topology,
     declared::{BridgeDecl, Declared, FabricDecl, InterfaceDecl, NamespaceDecl},
     derive::{uplink_addresses, uplink_name},
     fault::Sink,
@@ -229,6 +229,7 @@ fn uplink(
             dad: Some(At::new(false, span.clone())),
             accept_ra: Some(At::new(false, span.clone())),
             autoconf: None,
+            sizes: OffloadSizes::default(),
             neighbours: Vec::new(),
             datapath: None,
             port: None,

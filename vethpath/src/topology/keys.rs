@@ -184,6 +184,9 @@ pub(super) static BRIDGE: Table = Table {
             "Bridges to which a veth pair joins this one."),
         OWN_MTU,
         mac("The bridge's MAC address. Default: derived from the names."),
+        GSO_MAX_SIZE,
+        GSO_IPV4_MAX_SIZE,
+        GRO_MAX_SIZE,
         STP,
         AGEING_TIME,
         VLAN_FILTERING,
@@ -305,6 +308,9 @@ pub(super) static INTERFACE: Table = Table {
         addresses("Its addresses, with prefix lengths."),
         mac("Its MAC address. Default: derived from the names."),
         mtu("MTU in bytes. Default: the bridge's, the other end's, or the kernel's 1500."),
+        GSO_MAX_SIZE,
+        GSO_IPV4_MAX_SIZE,
+        GRO_MAX_SIZE,
         sysctls("Settings under net., written beside the interface they are about."),
         key("up", Kind::Boolean(Some(true)), "up = false", "Whether it is brought up."),
         key("dad", Kind::Boolean(None), "dad = true",
@@ -522,6 +528,15 @@ pub(super) static EXPECT: Table = Table {
 pub(super) const AN_EXPECTATION: &str = r#"[[expect]] with from = "ns0" and to = "ns1""#;
 
 // Keys that several tables have.
+const GSO_MAX_SIZE: Key =
+    size("gso_max_size", "gso_max_size = 196608", "The largest GSO frame in bytes, for IPv4 up to 65536.");
+const GSO_IPV4_MAX_SIZE: Key =
+    size("gso_ipv4_max_size", "gso_ipv4_max_size = 196608", "The largest GSO frame of IPv4 in bytes.");
+const GRO_MAX_SIZE: Key = size(
+    "gro_max_size",
+    "gro_max_size = 196608",
+    "The largest frame in bytes that GRO makes of received ones.",
+);
 #[rustfmt::skip]
 const NAMESERVERS: Key = key("nameservers", Kind::Names { each: ADDRESS, most: MOST_NAMESERVERS },
     r#"nameservers = ["10.0.0.53"]"#, "Name servers in the resolv.conf of programs that vethpath starts there.");
@@ -561,6 +576,11 @@ const fn mac(description: &'static str) -> Key {
 /// From the IPv4 minimum (RFC 791) to the veth maximum.
 const fn mtu(description: &'static str) -> Key {
     key("mtu", Kind::Integer { range: 68..=65535, unit: " bytes" }, "mtu = 1500", description)
+}
+
+/// Up to `GSO_MAX_SIZE` of linux/netdevice.h. The least is one that holds the headers and some payload.
+const fn size(name: &'static str, example: &'static str, description: &'static str) -> Key {
+    key(name, Kind::Integer { range: 1024..=524_280, unit: " bytes" }, example, description)
 }
 
 const fn subnet(description: &'static str) -> Key {

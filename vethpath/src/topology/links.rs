@@ -114,6 +114,14 @@ fn agree(
         sink.add(span, message, hint).also(&back.span, "leads here");
         return false;
     }
+    for ((key, own), (_, other)) in near.sizes.each().into_iter().zip(far.sizes.each()) {
+        let (Some(own), Some(other)) = (own, other) else { continue };
+        if own != other && second {
+            let message = format!("the ends of a cable differ in `{key}`: {other} and {own} bytes");
+            sink.add(span, message, "write the same at both ends, or at one of them only")
+                .also(&far.name.span, "the other end");
+        }
+    }
     let (Some(mtu), Some(other)) = (&near.mtu, &far.mtu) else { return true };
     if mtu.value == other.value {
         return true;

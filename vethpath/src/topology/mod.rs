@@ -25,6 +25,7 @@ mod model;
 mod names;
 mod neighbours;
 mod numbers;
+mod offload_sizes;
 mod parse;
 mod partial;
 mod port_names;
@@ -62,6 +63,7 @@ pub use model::{
 };
 pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
+pub use offload_sizes::{OffloadSizes, USUAL_SIZE};
 pub use port_names::port_name;
 pub use route::{Fate, MAIN_TABLE, NextHop, Route, RouteKey, usual_metric};
 pub use rules::Rule;

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, Resolver, Route, Rule,
-    Stopped, SysctlKey, UplinkRoute,
+    Adopt, Container, Expectation, Fabric, IfName, Ipv6, LabName, Mac, NsName, OffloadSizes, Resolver, Route,
+    Rule, Stopped, SysctlKey, UplinkRoute,
 };
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
@@ -237,6 +237,9 @@ pub struct Bridge {
     /// Whether the machine has routes to its subnets, if it is in the fabric.
     #[serde(default = "yes")]
     pub host: bool,
+    /// Its offload sizes, which are also the default of interfaces on it.
+    #[serde(default, skip_serializing_if = "OffloadSizes::is_empty")]
+    pub sizes: OffloadSizes,
     /// Spanning tree.
     pub stp: bool,
     /// FDB ageing time in seconds. `None` is the kernel's default of 300.
@@ -342,6 +345,9 @@ pub struct Interface {
     /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
+    /// Its offload sizes. The other end gets the same.
+    #[serde(default, skip_serializing_if = "OffloadSizes::is_empty")]
+    pub sizes: OffloadSizes,
     /// Its permanent neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub neighbours: Vec<Neighbour>,

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Adopt, Container, Datapath, IfName, MTU_V6, Neighbour, NsName, Place, Runtime, Scope, Sysctl, addresses,
+    Adopt, Container, Datapath, IfName, MTU_V6, Neighbour, NsName, OffloadSizes, Place, Runtime, Scope,
+    Sysctl, addresses,
     declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
     hostnames, keys, parse,
@@ -69,7 +70,8 @@ fn bridge(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<BridgeDe
     let mac = parse::mac(table.string("mac", sink), sink);
     let trunks = table.strings("trunks", sink).items;
     let trunks = trunks.iter().map(|trunk| trunk.with(trunk.value.to_owned())).collect();
-    Some(BridgeDecl { mac, trunks, ..bridge_settings(key, name, table, sink)? })
+    let sizes = OffloadSizes::read(table, sink);
+    Some(BridgeDecl { mac, sizes, trunks, ..bridge_settings(key, name, table, sink)? })
 }
 
 /// A bridge with the settings that `[bridge.NAME]` and `[chain.NAME]` have in common.
@@ -97,6 +99,7 @@ pub(super) fn bridge_settings(
     }
     Some(BridgeDecl {
         mac: None,
+        sizes: OffloadSizes::default(),
         mtu,
         nat: is_on(nat),
         host: table.boolean("host", sink),
@@ -314,6 +317,7 @@ fn interface(
         dad: table.boolean("dad", sink),
         accept_ra: table.boolean("accept_ra", sink),
         autoconf: table.boolean("autoconf", sink),
+        sizes: OffloadSizes::read(table, sink),
         neighbours: neighbours(table, sink),
         datapath: datapath.map(|at| at.value),
         port,

@@ -46,6 +46,7 @@ impl Kind {
             | Step::DeleteNeighbour { .. }
             | Step::Rule { .. }
             | Step::DeleteRule { .. }
+            | Step::Sizes { .. }
             | Step::UplinkRoute(_) => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
             Step::Namespace(_)
@@ -367,6 +368,9 @@ fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
         }
         Step::DeleteRule { namespace, family, rule } => {
             (Place::Namespace(NsName::clone(namespace)), LinkChange::NoRule(rule, *family))
+        }
+        Step::Sizes { place, device, to, .. } => {
+            (place.clone(), LinkChange::Sizes { link: device, sizes: *to })
         }
         Step::UplinkRoute(route) => (route.place.clone(), LinkChange::UplinkRoute(route)),
         Step::Routes { namespace, routes } => {

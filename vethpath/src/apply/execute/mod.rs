@@ -112,6 +112,7 @@ impl<'a> Executor<'a> {
             | Step::DeleteNeighbour { .. }
             | Step::Rule { .. }
             | Step::DeleteRule { .. }
+            | Step::Sizes { .. }
             | Step::UplinkRoute(_) => self.change_links(&[step])?,
             Step::DeleteLink { .. } => self.delete_links(&[step])?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,

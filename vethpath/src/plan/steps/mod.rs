@@ -257,6 +257,7 @@ impl Planner<'_> {
                 self.mac(place, name, bridge.mac);
             }
         }
+        self.bridge_sizes(bridge);
         self.addresses(place, name, &bridge.addresses, !bridge.ipv6.skips_dad());
         self.subnets(place, name, &bridge.addresses);
         self.up(place, name);
@@ -289,6 +290,7 @@ impl Planner<'_> {
             self.plan.make.push(Step::Pair(pair.clone()));
             self.new_sysctls(&inside, &pair.inner.sysctls);
         }
+        self.sizes(&pair.place, port, pair.inner.sizes);
         if !self.observed.deserted.contains(&pair.namespace) || self.standing.is_gone(&inside) {
             self.port_up(&pair.place, &pair.port);
         }
@@ -337,6 +339,7 @@ impl Planner<'_> {
             self.plan.make.push(Step::Trunk { trunk: trunk.clone(), mtu });
         }
         for end in [&trunk.a, &trunk.b] {
+            self.sizes(&end.place, end.port.as_str(), trunk.sizes(self.topology));
             self.port_up(&end.place, &end.port);
         }
     }

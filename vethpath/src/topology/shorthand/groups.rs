@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     super::{
-        IfName, Place, addresses,
+        IfName, OffloadSizes, Place, addresses,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl, RouteDecl, Spread},
         fault::{Sink, listed},
         hostnames, keys,
@@ -126,6 +126,7 @@ fn group(
         dad: None,
         accept_ra: None,
         autoconf: None,
+        sizes: OffloadSizes::default(),
         neighbours: Vec::new(),
         port: None,
     };

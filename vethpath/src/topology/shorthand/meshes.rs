@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     super::{
-        IfName, Place,
+        IfName, OffloadSizes, Place,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl},
         fault::Sink,
         parse::{self, Link},
@@ -85,6 +85,7 @@ fn mesh(
                 dad: None,
                 accept_ra: None,
                 autoconf: None,
+                sizes: OffloadSizes::default(),
                 neighbours: Vec::new(),
                 port: None,
             });

@@ -9,6 +9,7 @@ mod labs;
 mod meaning;
 mod paths;
 mod rendering;
+mod routing;
 mod shorthand;
 
 use std::time::Duration;

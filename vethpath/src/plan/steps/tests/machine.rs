@@ -2,7 +2,7 @@
 
 use crate::{
     plan::{Found, Observed, ObservedLink, ObservedRoute, settings},
-    topology::{Interface, Mac, Masquerade, Place, Topology},
+    topology::{Interface, Mac, Masquerade, Place, Rule, Topology},
 };
 
 /// Builds the state of a machine on which a lab matches its file.
@@ -25,7 +25,11 @@ impl Machine {
 
     fn build(&mut self, lab: &Topology) {
         for namespace in &lab.namespaces {
-            let (name, lo) = (namespace.name.clone(), ObservedLink { up: true, ..ObservedLink::default() });
+            let lo =
+                ObservedLink { up: true, addresses: namespace.loopback.clone(), ..ObservedLink::default() };
+            let name = namespace.name.clone();
+            let each = |rule: &Rule| rule.families().map(|of| (of, rule.clone())).collect::<Vec<_>>();
+            self.observed.rules.insert(name.clone(), namespace.rules.iter().flat_map(each).collect());
             self.observed.namespaces.insert(name.clone(), Found::Ours);
             self.observed.links.insert((Place::Namespace(name.clone()), "lo".to_owned()), lo);
             self.observed
@@ -41,12 +45,12 @@ impl Machine {
         for bridge in &lab.bridges {
             let mut link = self.link(bridge.mac, None);
             (link.options, link.addresses) = (bridge.options().to_vec(), bridge.addresses.clone());
-            link.mtu = bridge.mtu.unwrap_or(1500);
+            (link.mtu, link.sizes) = (bridge.mtu.unwrap_or(1500), bridge.sizes);
             self.observed.links.insert((bridge.place.clone(), bridge.name.to_string()), link);
         }
         for pair in &lab.pairs {
             let mut port = self.link(pair.port_mac, pair.inner.mtu);
-            port.bridge = Some(pair.bridge.to_string());
+            (port.bridge, port.sizes) = (Some(pair.bridge.to_string()), pair.inner.sizes);
             let inner = self.interface(&pair.inner);
             let inside = (Place::Namespace(pair.namespace.clone()), pair.inner.name.to_string());
             self.join([((pair.place.clone(), pair.port.to_string()), port), (inside, inner)]);
@@ -61,7 +65,7 @@ impl Machine {
             let mtu = trunk.mtu(lab);
             let ends = [&trunk.a, &trunk.b].map(|end| {
                 let bridge = Some(end.bridge.to_string());
-                let link = ObservedLink { bridge, ..self.link(end.mac, mtu) };
+                let link = ObservedLink { bridge, sizes: trunk.sizes(lab), ..self.link(end.mac, mtu) };
                 ((end.place.clone(), end.port.to_string()), link)
             });
             self.join(ends);
@@ -93,7 +97,13 @@ impl Machine {
 
     fn interface(&mut self, interface: &Interface) -> ObservedLink {
         let link = self.link(interface.mac, interface.mtu);
-        ObservedLink { addresses: interface.addresses.clone(), up: interface.up, ..link }
+        ObservedLink {
+            addresses: interface.addresses.clone(),
+            neighbours: interface.neighbours.clone(),
+            sizes: interface.sizes,
+            up: interface.up,
+            ..link
+        }
     }
 
     fn join(&mut self, [(a, mut one), (b, mut other)]: [((Place, String), ObservedLink); 2]) {

@@ -1,5 +1,6 @@
 //! Plans from observed states to files.
 
+mod addressing;
 mod machine;
 
 use std::collections::BTreeMap;
