@@ -130,8 +130,8 @@ fn a_stopped_host_is_off_for_the_others_and_starts_as_it_was() {
 
     let _ = host.vethpath("start r").ok().stderr_has("host r is started");
     is_again(&host, &before);
-    lab.reaches("far", "10.0.0.10");
-    lab.reaches("far", "fd00::10");
+    lab.reaches_within(SLACK, "far", "10.0.0.10");
+    lab.reaches_within(SLACK, "far", "fd00::10");
     lab.is_fast("a:eth0", "10.0.0.10");
     let _ = host.vethpath("start r").ok().stderr_has("host r was started already");
     let _ = host
@@ -183,6 +183,7 @@ fn what_cannot_be_stopped_is_named_and_stays() {
 fn a_stop_that_is_killed_is_completed_or_undone_by_the_next_command() {
     let host = Host::new();
     let lab = lab(&host);
+    lab.reaches_within(SLACK, "far", "fd00::10");
     let before = settled(&host);
     for round in 0..6 {
         let stop = host.spawn_vethpath("stop r");

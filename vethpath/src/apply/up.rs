@@ -289,7 +289,7 @@ async fn load(
 }
 
 /// The hosts that are to be stopped, and those of them that are switched by this. A host stays as it was, until it is
-/// switched or is no host of the lab any more.
+/// switched, has become a namespace with bridges, or is no host of the lab any more.
 fn stopped(
     history: Option<&History>,
     switch: Option<&Switch>,
@@ -302,7 +302,10 @@ fn stopped(
         Some(Switch::On(hosts)) => stopped.retain(|host| !hosts.contains(host)),
         None => {}
     }
-    let can_be = |namespace: &&Namespace| namespace.adopt.is_none();
+    let has_bridges = |host: &NsName| {
+        topology.bridges.iter().any(|bridge| matches!(&bridge.place, Place::Namespace(name) if name == host))
+    };
+    let can_be = |namespace: &&Namespace| namespace.adopt.is_none() && !has_bridges(&namespace.name);
     let hosts: BTreeSet<_> = topology.namespaces.iter().filter(can_be).map(|it| it.name.clone()).collect();
     stopped.retain(|host| hosts.contains(host));
     let switched =

@@ -29,7 +29,8 @@ pub fn run(arguments: &PingArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
         false => output::reachability(&matrix, out),
     };
     printed.map_err(Failure::output)?;
-    Ok(if matrix.reached == matrix.tried { Exit::Done } else { Exit::Unmet })
+    // A lab in which nothing can be tried, such as one that has got no addresses, is not one in which all is well.
+    Ok(if matrix.reached == matrix.tried && matrix.tried > 0 { Exit::Done } else { Exit::Unmet })
 }
 
 /// The hosts that were named, or all.

@@ -16,25 +16,30 @@ use crate::{
 
 /// Stops hosts.
 pub fn stop(arguments: &HostsArgs) -> Result<Exit, Failure> {
-    let (record, hosts) = named(arguments)?;
+    let (record, hosts) = named(arguments, check)?;
     switch(&record.topology, Switch::Off(hosts))
 }
 
 /// Starts hosts that are stopped.
 pub fn start(arguments: &HostsArgs) -> Result<Exit, Failure> {
-    let (record, hosts) = named(arguments)?;
+    let (record, hosts) = named(arguments, |_, _| Ok(()))?;
     switch(&record.topology, Switch::On(hosts))
 }
 
 /// Stops hosts that are not stopped, and starts them.
 pub fn restart(arguments: &HostsArgs) -> Result<Exit, Failure> {
-    let (record, hosts) = named(arguments)?;
+    let (record, hosts) = named(arguments, check)?;
     let _ = switch(&record.topology, Switch::Off(hosts.clone()))?;
-    switch(&record.topology, Switch::On(hosts))
+    let names: Vec<&str> = hosts.iter().map(NsName::as_str).collect();
+    let hint = format!("`vethpath start {}` starts what was stopped", names.join(" "));
+    switch(&record.topology, Switch::On(hosts)).map_err(|failure| failure.hint(hint))
 }
 
-/// The lab that has these hosts, and their names. Each can be stopped.
-fn named(arguments: &HostsArgs) -> Result<(Record, BTreeSet<NsName>), Failure> {
+/// The lab that has these hosts, and their names. Each passes the check.
+fn named(
+    arguments: &HostsArgs,
+    check: fn(&Topology, &NsName) -> Result<(), Failure>,
+) -> Result<(Record, BTreeSet<NsName>), Failure> {
     up::privileged()?;
     let mut found = None;
     let mut hosts = BTreeSet::new();

@@ -1,6 +1,10 @@
 //! `vethpath test`: whether the expectations of a lab hold.
 
-use std::{fs, io::Write};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+};
 
 use serde::Serialize;
 
@@ -34,10 +38,18 @@ pub fn run(arguments: &TestArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
             .hint("write `[[expect]]` with `from` and `to` in its file; `vethpath ping` tries all hosts"));
     }
     labs::enter(&lab, Intent::Read)?;
+    let unwritable =
+        |path: &Path, error: io::Error| Failure::system(format!("cannot write {}: {error}", path.display()));
+    // Before the expectations are tried, which may take minutes.
+    let junit = arguments.junit.as_deref().map(|path| match File::create(path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => Err(unwritable(path, error)),
+    });
+    let junit = junit.transpose()?;
     let verdicts = reach::evaluate(&topology, &expectations)?;
-    if let Some(file) = &arguments.junit {
-        fs::write(file, output::junit(lab.as_str(), &verdicts))
-            .map_err(|error| Failure::system(format!("cannot write {}: {error}", file.display())))?;
+    if let Some((path, mut file)) = junit {
+        let text = output::junit(lab.as_str(), &verdicts);
+        file.write_all(text.as_bytes()).map_err(|error| unwritable(path, error))?;
     }
     let held = verdicts.iter().filter(|verdict| verdict.holds).count();
     let failed = verdicts.len() - held;

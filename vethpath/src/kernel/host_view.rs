@@ -1,7 +1,8 @@
 //! What a program in a host sees of the machine: its own host name, `/sys`, and files of `/etc`.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -56,6 +57,8 @@ fn bind_texts(files: &[EtcFile]) -> Result<Vec<Error>> {
     let bind_text = |(name, text): &EtcFile| {
         let file = PathBuf::from(PLACE).join(name);
         fs::write(&file, text).doing("write", file.display())?;
+        // Whatever the umask is: programs of all users read them.
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).doing("write", file.display())?;
         bind(&file, &Path::new("/etc").join(name))
     };
     let refused = files.iter().filter_map(|file| bind_text(file).err()).collect();

@@ -4,7 +4,7 @@
 //! the second finds the neighbour entry that the first has caused.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -182,7 +182,7 @@ impl<'h> Run<'h> {
                 busy += usize::from(self.advance(turn)?);
             }
             if self.in_flight.is_empty() {
-                return Ok(());
+                return self.sweep();
             }
             for probe in self.answered()? {
                 if let Some(done) = self.in_flight.remove(&probe) {
@@ -306,6 +306,22 @@ impl<'h> Run<'h> {
         over
     }
 
+    /// Removes the neighbour entries that late replies have made after the turn, where room is short.
+    fn sweep(&self) -> kernel::Result<()> {
+        if self.removes == [false; 2] {
+            return Ok(());
+        }
+        let asked = |probe: &Probe| Some((probe.from, self.hosts[probe.from].neighbour(probe.address)?));
+        let removed = |probe: &&Probe| self.removes[usize::from(probe.family == Family::Ipv6)];
+        let made: HashSet<_> = self.probes.iter().filter(removed).filter_map(asked).collect();
+        for (at, host) in self.hosts.iter().enumerate() {
+            let mut late = host.route.neighbours()?;
+            late.retain(|one| made.contains(&(at, *one)) && !host.neighbours.contains(one));
+            host.route.delete_neighbours(&late)?;
+        }
+        Ok(())
+    }
+
     /// Removes the neighbour entries that a turn has made, where room is short.
     fn tidy(&self, turn: usize) -> kernel::Result<()> {
         for number in self.turns[turn].into_iter().flatten() {
@@ -342,7 +358,9 @@ pub(super) fn is_no_route(error: &io::Error) -> bool {
 
 /// Whether the request may be sent later.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    const LATER: [i32; 5] = [libc::ENOBUFS, libc::EAGAIN, libc::ENOMEM, libc::EPERM, libc::ENETDOWN];
+    // Without a usable source address there is one once duplicate address detection is over.
+    const LATER: [i32; 6] =
+        [libc::ENOBUFS, libc::EAGAIN, libc::ENOMEM, libc::EPERM, libc::ENETDOWN, libc::EADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|errno| LATER.contains(&errno))
 }
 

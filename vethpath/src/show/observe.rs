@@ -129,7 +129,7 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
         let adopted = namespace.adopt.as_ref().map(ToString::to_string);
         let stopped = topology.is_stopped(&namespace.name);
         let shown = match everywhere.get(&place) {
-            None => absent(&namespace.name, adopted, &expected),
+            None => Namespace { stopped, ..absent(&namespace.name, adopted, &expected) },
             Some(seen) => {
                 // Other interfaces of an adopted namespace do not belong to the lab and are not shown.
                 let mut interfaces = interfaces(seen, &expected, adopted.is_none()).await?;

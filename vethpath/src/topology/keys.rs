@@ -510,6 +510,7 @@ pub(super) static EXPECT: Table = Table {
     what: "an expectation",
     description: "What must hold while the lab is up.",
     one_of: &[],
+    any_of: &[],
     keys: &[
         required(key("from", Kind::Pattern(NAMESPACE_NAME), r#"from = "ns0""#, "The namespace that asks.")),
         required(key("to", Kind::Text, r#"to = "ns1""#,
