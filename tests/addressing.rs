@@ -1,7 +1,7 @@
 //! What belongs to the addressing of a host beside its interfaces' addresses: its loopback, routing rules, permanent
 //! neighbours and autoconfiguration. Each is made, put back and removed.
 
-use crate::harness::Host;
+use crate::harness::{Host, SLACK, wait_until};
 
 /// Two routers with addresses on their loopbacks, and a host with two ways to the second.
 const ROUTERS: &str = r#"
@@ -142,7 +142,11 @@ fn rules_are_made_and_put_back_and_go_with_the_file() {
     assert_eq!(rules(&host, "h", "-6"), [marked, "300: from all to fd00:9::/64 lookup 1000 proto static"]);
     // By the source address alone, there is a way or none.
     let ping = |from: &str| host.run(format!("ip netns exec h ping -c 1 -W 2 -I {from} 10.9.0.1"));
-    assert!(ping("10.0.0.1").succeeded() && !ping("10.0.0.3").succeeded());
+    wait_until(SLACK, || {
+        let output = ping("10.0.0.1");
+        if output.succeeded() { Ok(()) } else { Err(output.to_string()) }
+    });
+    assert!(!ping("10.0.0.3").succeeded());
     let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
     let _ = host.run("ip -n h rule del priority 100").ok();
     let _ = host.run("ip -n h -6 rule del priority 200").ok();

@@ -65,7 +65,11 @@ fn routes(host: &Host, namespace: &str) -> Vec<String> {
         !["local", "broadcast", "anycast", "multicast"].iter().any(|kind| line.starts_with(kind))
             && !line.contains("proto kernel")
     };
-    let tidy = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The kernel may not have processed the carrier of an interface that is new.
+    let tidy = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "linkdown").collect();
+        words.join(" ")
+    };
     text.lines().filter(is_its).map(tidy).collect()
 }
 

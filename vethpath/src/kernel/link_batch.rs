@@ -306,7 +306,10 @@ impl RouteSocket {
                 );
             }
             LinkChange::Rule(rule, family) => {
-                add(Message::NewRule(rules::new_message(rule, family)), NEW, "add rule", rules::name(rule));
+                // With NLM_F_EXCL, a rule with more conditions counts as the same (`rule_exists` in
+                // net/core/fib_rules.c). Only missing rules are added.
+                let message = Message::NewRule(rules::new_message(rule, family));
+                add(message, NLM_F_CREATE, "add rule", rules::name(rule));
             }
             LinkChange::NoRule(rule, family) => {
                 add(Message::DelRule(rules::message(rule, family)), 0, NO_RULE, rules::name(rule));

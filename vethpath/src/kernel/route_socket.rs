@@ -219,7 +219,7 @@ impl RouteSocket {
     }
 
     /// The ifindexes of links by name, in the order of `names`; `None` for one that does not exist.
-    pub(super) fn indexes(&self, names: &[&str]) -> Result<Vec<Option<u32>>> {
+    pub fn indexes(&self, names: &[&str]) -> Result<Vec<Option<u32>>> {
         let link_request = |name: &&str| {
             let mut request = LinkUnspec::new_with_name(name).build();
             skip_counters(&mut request);

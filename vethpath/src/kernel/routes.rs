@@ -127,6 +127,15 @@ impl FormerRoute {
     }
 }
 
+impl FormerRoute {
+    /// The ifindexes of the interfaces by which it leads; none if it does not say.
+    #[must_use]
+    pub fn devices(&self) -> Vec<u32> {
+        let facts = RouteMessage::parse(&self.payload).ok().and_then(|message| parse_route(&message));
+        facts.map(|facts| facts.hops.iter().map(|hop| hop.ifindex).collect()).unwrap_or_default()
+    }
+}
+
 /// Hexadecimal digits of the message.
 impl fmt::Display for FormerRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,7 +234,11 @@ impl Rtnl {
         let devices: Vec<&str> = devices(route).collect();
         let mut indexes = self.socket().indexes(&devices)?.into_iter();
         // A route by an interface that is gone has gone with it.
-        let Some(message) = route_message(route, |_| indexes.next().flatten())? else { return Ok(()) };
+        let Some(mut message) = route_message(route, |_| indexes.next().flatten())? else { return Ok(()) };
+        // Without one, the kernel removes an IPv6 route with any metric (`ip6_route_del` in net/ipv6/route.c).
+        if route.metric.is_none() {
+            message.attributes.push(RouteAttribute::Priority(route.key().metric));
+        }
         match self.handle()?.route().del(message).execute().await.doing("remove route", route_name(route)) {
             Err(error) if error.is_missing() => Ok(()),
             other => other,

@@ -163,11 +163,18 @@ impl Planner<'_> {
 
     /// Whether a step of this plan makes the kernel remove a route.
     fn is_lost(&self, place: &Place, route: &Route) -> bool {
+        // The interface that the kernel has chosen, where the file names none.
+        let observed =
+            self.observed.routes.iter().find(|(name, _)| *place == Place::Namespace((*name).clone()));
+        let observed = observed.map_or(&[][..], |(_, routes)| routes.as_slice());
+        let observed = observed.iter().filter(|there| there.key == route.key());
+        let hops: Vec<&ObservedHop> = observed.flat_map(|there| &there.hops).collect();
         self.disturbed.iter().filter(|(at, _)| at == place).any(|(_, device)| {
+            let leads_by = hops.iter().any(|hop| hop.device.as_deref() == Some(device.as_str()));
             let there = self.observed.link(place, device).map_or(&[][..], |link| &link.addresses);
             let has = |ip: IpAddr| there.iter().any(|net| net.contains(&ip));
             let is_source = route.src.is_some_and(|src| there.iter().any(|net| net.addr() == src));
-            is_source || route.gateways().any(has) || self.leads_by(place, route, device)
+            leads_by || is_source || route.gateways().any(has) || self.leads_by(place, route, device)
         })
     }
 

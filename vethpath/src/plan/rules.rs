@@ -1,5 +1,7 @@
 //! Compares the routing rules of a namespace with the topology.
 
+use ipnet::IpNet;
+
 use super::{Step, steps::Planner};
 use crate::topology::{Family, Namespace, Place, Rule};
 
@@ -29,7 +31,10 @@ impl Planner<'_> {
 }
 
 fn has(there: &[(Family, Rule)], (family, rule): (Family, &Rule)) -> bool {
-    there.iter().any(|(of, there)| *of == family && there == rule)
+    // The kernel does not report a subnet that is all addresses.
+    let some = |net: Option<IpNet>| net.filter(|net| net.prefix_len() > 0);
+    let rule = Rule { from: some(rule.from), to: some(rule.to), ..rule.clone() };
+    there.iter().any(|(of, there)| *of == family && *there == rule)
 }
 
 /// The rules of a namespace, those of both families twice.

@@ -4,11 +4,19 @@ use super::{Step, steps::Planner};
 use crate::topology::{Bridge, IfName, OffloadSizes, Place, Topology, Trunk, USUAL_SIZE};
 
 impl Planner<'_> {
-    /// Compares the offload sizes of a bridge. Without ports it cannot have GSO frames of more than the default
-    /// (`tso_max_size`, which `br_set_gso_limits` in net/bridge/br_if.c takes from the ports).
+    /// Compares the offload sizes of a bridge. Without ports it cannot have GSO frames of more than the default, nor with
+    /// ports that cannot, such as taps (`tso_max_size`, which `br_set_gso_limits` in net/bridge/br_if.c takes from the
+    /// ports). Ports of other programs are taken to be such.
     pub(super) fn bridge_sizes(&mut self, bridge: &Bridge) {
-        let has_ports = self.topology.ports_of(bridge).next().is_some();
-        let most = |size: Option<u32>| size.map(|size| if has_ports { size } else { size.min(USUAL_SIZE) });
+        let ours: Vec<&str> = self.topology.ports_of(bridge).map(IfName::as_str).collect();
+        let mut links = self.observed.links.range((bridge.place.clone(), String::new())..);
+        let mut links = links.by_ref().take_while(|((place, _), _)| *place == bridge.place);
+        let has_others = links.any(|((_, name), link)| {
+            link.bridge.as_deref() == Some(bridge.name.as_str()) && !ours.contains(&name.as_str())
+        });
+        let may_be_large = !ours.is_empty() && !has_others;
+        let most =
+            |size: Option<u32>| size.map(|size| if may_be_large { size } else { size.min(USUAL_SIZE) });
         let OffloadSizes { gso, gso_ipv4, gro } = bridge.sizes;
         let sizes = OffloadSizes { gso: most(gso), gso_ipv4: most(gso_ipv4), gro };
         self.sizes(&bridge.place, bridge.name.as_str(), sizes);

@@ -367,7 +367,7 @@ pub(super) static ROUTE: Table = Table {
         key("src", Kind::Pattern(ADDRESS), r#"src = "10.0.0.2""#,
             "The source address of what the namespace itself sends: one of its own."),
         TABLE,
-        key("mtu", Kind::Integer { range: 68..=65535, unit: " bytes" }, "mtu = 1400",
+        key("mtu", Kind::Integer { range: 68..=65520, unit: " bytes" }, "mtu = 1400",
             "The largest packet in bytes. Default: the interface's MTU."),
         key("nexthops", Kind::Array { each: &NEXTHOP, most: MOST_NEXTHOPS },
             r#"nexthops = [{ via = "10.0.0.8" }, { via = "10.0.0.9", weight = 2 }]"#,

@@ -211,7 +211,18 @@ fn nexthops(table: &Table<'_>, sink: &mut Sink) -> Option<Vec<(HopDecl, u32)>> {
             sink.add(&each.span, "a next hop without `via`", hint);
             return None;
         }
-        hops.push((hop?.0, weight));
+        let (hop, _) = hop?;
+        let is_same = |other: &HopDecl| {
+            let of = |hop: &HopDecl| {
+                (hop.via.as_ref().map(|via| via.value), hop.dev.as_ref().map(|dev| dev.value.clone()))
+            };
+            of(other) == of(&hop)
+        };
+        if hops.iter().any(|(other, _): &(HopDecl, u32)| is_same(other)) {
+            sink.add(&each.span, "the same next hop twice", "write it once, with a `weight`");
+            return None;
+        }
+        hops.push((hop, weight));
     }
     if written.len() < 2 {
         let span = table.get("nexthops").map(toml::Spanned::span).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{IfName, Interface, NsName, Place, Route, Topology};
+use super::{IfName, Interface, Neighbour, NsName, Place, Route, Topology};
 
 /// A stopped host, and what it gets back when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ struct Former {
     up: bool,
     /// Its addresses. The kernel removes those of IPv6 from an interface that goes down (`addrconf_ifdown`).
     addresses: Vec<IpNet>,
+    /// The kernel removes them from an interface that goes down (`neigh_ifdown`).
+    #[serde(default)]
+    neighbours: Vec<Neighbour>,
 }
 
 impl Topology {
@@ -50,8 +53,10 @@ impl Topology {
             let routes = std::mem::take(&mut namespace.routes).to_vec();
             let mut interfaces = Vec::new();
             for interface in lab.interfaces_of(name) {
+                let neighbours = std::mem::take(&mut interface.neighbours);
                 let Interface { name, up, addresses, .. } = &*interface;
-                interfaces.push(Former { name: name.clone(), up: *up, addresses: addresses.clone() });
+                let (name, addresses) = (name.clone(), addresses.clone());
+                interfaces.push(Former { name, up: *up, addresses, neighbours });
                 interface.up = false;
                 interface.addresses.retain(|net| net.addr().is_ipv4());
             }
@@ -74,9 +79,18 @@ impl Topology {
                 };
                 let former = interfaces.swap_remove(former);
                 (interface.up, interface.addresses) = (former.up, former.addresses);
+                interface.neighbours = former.neighbours;
             }
         }
         self
+    }
+
+    /// The names of the interfaces of a namespace.
+    pub fn interface_names<'a>(&'a self, name: &'a NsName) -> impl Iterator<Item = &'a IfName> {
+        let inner = self.pairs.iter().filter(move |pair| &pair.namespace == name).map(|pair| &pair.inner);
+        let ends = self.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+        let ends = ends.filter(move |end| matches!(&end.place, Place::Namespace(of) if of == name));
+        inner.chain(ends.map(|end| &end.interface)).map(|interface| &interface.name)
     }
 
     /// The interfaces of a namespace.

@@ -248,13 +248,23 @@ impl<'a> Executor<'a> {
             if !saved.adopted.contains_key(name.as_str()) {
                 continue;
             }
-            let is_ours = |found: &FormerRoute| {
-                namespaces.iter().filter(|namespace| &namespace.name == name).any(|namespace| {
-                    namespace.routes.iter().any(|ours| ours.key() == found.key && ours.via == found.via)
-                })
-            };
             let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
-            let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.key())?;
+            let socket = RouteSocket::open(&there)?;
+            let labs = history.iter().flat_map(History::topologies);
+            let names: Vec<&str> =
+                labs.flat_map(|lab| lab.interface_names(name)).map(IfName::as_str).collect();
+            let devices: Vec<u32> = socket.indexes(&names)?.into_iter().flatten().collect();
+            let ours = namespaces.iter().filter(|namespace| &namespace.name == name);
+            let ours: Vec<&Route> = ours.flat_map(|namespace| namespace.routes.iter()).collect();
+            // One without a gateway is the lab's if it leads by the lab's interfaces alone.
+            let is_ours = |found: &FormerRoute| match found.via {
+                Some(_) => ours.iter().any(|ours| ours.key() == found.key && ours.via == found.via),
+                None => {
+                    let leads_by = found.devices();
+                    !leads_by.is_empty() && leads_by.iter().all(|device| devices.contains(device))
+                }
+            };
+            let mut replaced = socket.replaced_routes(&route.key())?;
             replaced.retain(|found| !is_ours(found));
             // A route that was added since the last time is the one to restore.
             let known = saved.routes.get(&(name.clone(), route.key()));

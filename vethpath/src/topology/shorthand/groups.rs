@@ -220,7 +220,7 @@ fn derive_gateways(
         };
         let to = routes::default_by_way_of(via);
         let is_link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if !is_link_local && routes.iter().all(|route| route.route.to != to) {
+        if !is_link_local && routes.iter().all(|route| route.route.to != to || route.route.table.is_some()) {
             routes.push(RouteDecl::by(to, subnet.with(via)));
         }
     }
