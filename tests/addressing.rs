@@ -257,3 +257,18 @@ fn autoconf_of_an_interface_is_set_and_restored() {
     lab.down();
     host.finish();
 }
+
+/// The kernel does not report a subnet of all addresses, and counts a rule with fewer conditions as one with more.
+#[test]
+fn rules_of_all_addresses_and_rules_alike_are_each_there() {
+    let host = Host::new();
+    let text = "[namespace.h]\n\
+                [[namespace.h.rule]]\npriority = 100\ntable = 7\nfrom = \"10.0.0.1/32\"\n\
+                [[namespace.h.rule]]\npriority = 100\ntable = 7\nfrom = \"0.0.0.0/0\"\n";
+    let lab = host.lab("empty").named("rules").and(text).up();
+    let (one, all) = ("100: from 10.0.0.1 lookup 7 proto static", "100: from all lookup 7 proto static");
+    assert_eq!((rules(&host, "h", "-4"), rules(&host, "h", "-6")), (vec![one.into(), all.into()], vec![]));
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
+    lab.down();
+    host.finish();
+}

@@ -32,6 +32,9 @@ fn hosts_know_each_other_by_name_and_themselves() {
     }
     assert_eq!(exec(&host, "ns0", "hostname"), "ns0\n");
     assert_eq!(addresses(&host, "ns0", "ahostsv4", "ns0"), ["10.0.0.10"]);
+    // Programs of all users read them, whatever the umask of the caller is.
+    let mode = format!("umask 077; {} exec ns0 -- stat -c %a /etc/hosts", host.exe());
+    assert_eq!(host.run(["sh", "-c", &mode]).ok().stdout, "644\n");
     let shell = ["env", "SHELL=/bin/sh", &host.exe(), "shell", "ns1"].map(str::to_owned).to_vec();
     let _ = host.run_with_input(shell, "hostname\n").ok().stdout_has("ns1");
     // The host name and the files are those of these programs alone.

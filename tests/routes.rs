@@ -238,3 +238,26 @@ fn an_adopted_namespace_gets_back_the_routes_of_each_table_and_metric() {
     assert_eq!(sorted(routes(&host, "theirs")), before);
     host.finish();
 }
+
+/// IPv6 routes to one destination: the kernel would remove any of them by the destination alone.
+#[test]
+fn a_route_beside_another_to_its_destination_goes_alone() {
+    let host = Host::new();
+    let kept = "{ to = \"fd06::/64\", via = \"fd00::9\", metric = 10 }";
+    let with = |routes: &str| {
+        let text = format!(
+            "[bridge.br0]\n[namespace.h]\nroutes = [{routes}]\n[namespace.h.interface.eth0]\nlink = \"br0\"\n\
+             addresses = [\"fd00::2/64\"]\n"
+        );
+        host.lab("empty").named("beside").and(&text)
+    };
+    let lab = with(&format!("{kept}, {{ to = \"fd06::/64\", unreachable = true }}")).up();
+    assert_eq!(routes(&host, "h").len(), 2);
+    let file = with(kept).write();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    let left = routes(&host, "h");
+    assert!(left.len() == 1 && left[0].starts_with("fd06::/64 via fd00::9"), "{left:?}");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    lab.down();
+    host.finish();
+}

@@ -16,6 +16,7 @@ sysctls = { \"net.ipv4.ip_forward\" = 1, \"net.ipv6.conf.all.forwarding\" = 1 }
 [namespace.r.interface.eth0]
 link = \"br0\"
 addresses = [\"10.0.0.10/24\", \"fd00::10/64\"]
+neighbours = [{ address = \"10.0.0.99\", mac = \"02:00:00:00:00:99\" }]
 [namespace.r.interface.c]
 link = \"far:c\"
 addresses = [\"10.1.0.1/30\", \"fd01::1/64\"]

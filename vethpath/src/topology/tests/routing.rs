@@ -46,6 +46,11 @@ fn faults_of_routes() {
         ),
         ("nexthops = [{ dev = 'eth0' }, { via = '10.0.0.9' }]", "3:45 a next hop without `via`", "gateway"),
         (
+            "nexthops = [{ via = '10.0.0.9' }, { via = '10.0.0.9' }]",
+            "3:67 the same next hop twice",
+            "a `weight`",
+        ),
+        (
             "via = '10.0.0.9', src = '10.0.0.3'",
             "3:57 `ns0` does not have the address 10.0.0.3",
             "one of its addresses",
