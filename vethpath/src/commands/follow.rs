@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Exit, Failure, labs,
+    Exit, Failure,
+    failure::runtime,
+    labs,
     up::{self, Report, Request},
 };
 use crate::{
@@ -72,7 +74,11 @@ enum Failed {
 }
 
 /// Follows a lab. Ends when it is taken down, or with Ctrl-C, which leaves it up.
-pub async fn run(file: &Path, request: &Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub fn run(file: &Path, request: &Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    runtime()?.block_on(follow(file, request, json, out))
+}
+
+async fn follow(file: &Path, request: &Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     // A signal is not lost from here on.
     let mut interrupt = pin!(interrupted());
     let topology = labs::topology_with_warnings(file, request.overrides)?;

@@ -19,6 +19,7 @@ mod peer;
 mod ping;
 mod plan;
 mod power;
+mod source;
 mod stats;
 mod stream;
 mod subnets;
@@ -51,8 +52,9 @@ pub fn run(cli: Cli) -> ExitCode {
     }
     let done = match cli.command {
         Command::Up { file, hook, allow_drops, follow, overrides, json } => {
-            let request = up::Request { hook, allow_drops, follow, overrides: overrides.into() };
-            up::run(&file, &request, json.json, out)
+            let request = up::Request { hook, allow_drops, overrides: overrides.into() };
+            let run = if follow { follow::run } else { up::run };
+            run(&file, &request, json.json, out)
         }
         Command::Down { lab, all, force } => {
             let foreign = if force { Foreign::CutOff } else { Foreign::Kept };

@@ -4,9 +4,7 @@ use std::{
     collections::BTreeSet,
     future::poll_fn,
     io::{self, IsTerminal, Write},
-    panic::resume_unwind,
     pin::pin,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +19,7 @@ use super::{
     Exit, Failure,
     failure::runtime,
     labs,
+    source::{Source, add_round_trips},
     stream::{Stream, Written},
     watch,
 };
@@ -28,11 +27,9 @@ use crate::{
     cli::StatsArgs,
     kernel::home::Intent,
     output::{self, Table},
-    state::{Directory, JournalStamp, Record, events::Time},
-    stats::{
-        self, AgentView, Containers, Growth, SortKey, Stats, collect, matches, order, rates, round_trips,
-    },
-    topology::{LabName, Topology},
+    state::events::Time,
+    stats::{self, Growth, SortKey, Stats, matches, order, rates},
+    topology::Topology,
     watch::Screen,
 };
 
@@ -81,7 +78,7 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         return runtime()?.block_on(follow(source, period, &choice));
     }
     let (mut before, topology) = source.account()?;
-    let then = source.read_at;
+    let then = source.read_at();
     if !pair.is_empty() && !before.pairs.iter().any(|one| matches(one, pair)) {
         return Err(Failure::request(format!("no pair of lab `{lab}` matches `{pair}`"))
             .hint("it is looked for in names of pairs, ports and bridges, and in states"));
@@ -91,8 +88,8 @@ pub fn run(arguments: &StatsArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         choice.print(before, &Growth::new(), out)
     } else {
         thread::sleep(MOMENT);
-        let account = source.account_for(&choice)?;
-        let growth = rates(&before, &account, source.read_at.duration_since(then));
+        let account = choice.account(&mut source)?;
+        let growth = rates(&before, &account, source.read_at().duration_since(then));
         choice.print(account, &growth, out)
     };
     printed.map_err(Failure::output)?;
@@ -107,96 +104,14 @@ fn print_matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// How long names of containers are taken for the present ones.
-const NAMES_KEPT: Duration = Duration::from_secs(5);
-
-/// Reads the accounts of a lab. The record is read again only if its file has changed.
-pub(super) struct Source {
-    lab: LabName,
-    record: Option<(JournalStamp, Arc<Topology>)>,
-    /// The names of containers, and when the engines were asked.
-    names: Option<(Instant, Containers)>,
-    /// When the counters of the last account were read.
-    read_at: Instant,
-}
-
-impl Source {
-    fn of(lab: &LabName) -> Self {
-        Self { lab: lab.clone(), record: None, names: None, read_at: Instant::now() }
-    }
-
-    /// The lab.
-    pub(super) fn lab(&self) -> &LabName {
-        &self.lab
-    }
-
-    /// When the counters of the last account were read.
-    pub(super) fn read_at(&self) -> Instant {
-        self.read_at
-    }
-
-    /// The account of the lab with what this choice has printed of it.
-    fn account_for(&mut self, choice: &Choice<'_>) -> Result<Stats, Failure> {
-        let (mut account, topology) = self.account()?;
-        choice.add_round_trips(&mut account, &topology)?;
+impl Choice<'_> {
+    /// The account of the lab with what is printed of it.
+    fn account(&self, source: &mut Source) -> Result<Stats, Failure> {
+        let (mut account, topology) = source.account()?;
+        self.add_round_trips(&mut account, &topology)?;
         Ok(account)
     }
 
-    /// The account of the lab, which must be up, and the topology that it is of. The agent is queried, and the inner ends that it knows are read, while
-    /// the record is read: all three take long in a large lab.
-    pub(super) fn account(&mut self) -> Result<(Stats, Arc<Topology>), Failure> {
-        let lab = self.lab.clone();
-        let (view, topology) = thread::scope(|scope| {
-            let view = scope.spawn(|| AgentView::with_inner_ends(&lab));
-            let topology = self.topology();
-            (view.join().unwrap_or_else(|panic| resume_unwind(panic)), topology)
-        });
-        let topology = topology?;
-        let account = collect(&topology, view?, Some(self.names(&topology)?))?;
-        self.read_at = Instant::now();
-        Ok((account, topology))
-    }
-
-    /// The names of containers. Engines are asked again after some seconds.
-    fn names(&mut self, topology: &Topology) -> Result<&Containers, Failure> {
-        let is_fresh = |(since, _): &(Instant, Containers)| since.elapsed() < NAMES_KEPT;
-        let names = match self.names.take().filter(is_fresh) {
-            Some(names) => names,
-            None => {
-                let names = stats::containers(topology)?;
-                // How long the engines took to reply does not count.
-                (Instant::now(), names)
-            }
-        };
-        Ok(&self.names.insert(names).1)
-    }
-
-    fn topology(&mut self) -> Result<Arc<Topology>, Failure> {
-        // Read before the file, so that a later change is noticed.
-        let stamp = Record::stamp(&Directory::of(&self.lab));
-        if let (Some(stamp), Some((former, topology))) = (stamp, &self.record)
-            && stamp == *former
-        {
-            return Ok(Arc::clone(topology));
-        }
-        let topology = Arc::new(labs::record_of(&self.lab)?.topology);
-        self.record = stamp.map(|stamp| (stamp, Arc::clone(&topology)));
-        Ok(topology)
-    }
-}
-
-/// Reads the round-trip times of the pairs with these names.
-pub(super) fn add_round_trips(
-    account: &mut Stats,
-    topology: &Topology,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Result<(), Failure> {
-    let pairs: Vec<_> = topology.pairs.iter().filter(|pair| is_wanted(&pair.name())).collect();
-    account.add_round_trips(round_trips(topology, &pairs)?);
-    Ok(())
-}
-
-impl Choice<'_> {
     /// Reads the round-trip times of the pairs that are printed, if they are wanted.
     fn add_round_trips(&self, account: &mut Stats, topology: &Topology) -> Result<(), Failure> {
         if self.rtt {
@@ -260,11 +175,11 @@ async fn follow(mut source: Source, period: Duration, choice: &Choice<'_>) -> Re
             () = interrupt.as_mut() => return Ok(Exit::Done),
             _ = tick.tick() => {}
         }
-        let account = source.account_for(choice)?;
+        let account = choice.account(&mut source)?;
         let text = if choice.json {
             choice.line(account)
         } else {
-            let now = source.read_at;
+            let now = source.read_at();
             let growth =
                 last.as_ref().map(|(then, before)| rates(before, &account, now.duration_since(*then)));
             let start: &[u8] = match last {

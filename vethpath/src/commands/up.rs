@@ -13,7 +13,7 @@ use super::{
     Exit, Failure,
     failure::runtime,
     firewall::{self, Certain},
-    follow, labs, neighbours, subnets,
+    labs, neighbours, subnets,
 };
 use crate::{
     apply::{self, Options, Outcome},
@@ -52,8 +52,6 @@ pub struct Request {
     pub hook: Option<HookArg>,
     /// Whether a lab whose packets are dropped is brought up.
     pub allow_drops: bool,
-    /// Whether to stay, and to plug in what starts anew.
-    pub follow: bool,
     /// What replaces keys of the file.
     pub overrides: Overrides,
 }
@@ -61,9 +59,6 @@ pub struct Request {
 /// Brings a lab up and reports its state.
 pub fn run(file: &Path, request: &Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let runtime = runtime()?;
-    if request.follow {
-        return runtime.block_on(follow::run(file, request, json, out));
-    }
     let topology = labs::topology_with_warnings(file, request.overrides)?;
     let is_moved = enter(&topology)?;
     let adoptions = runtime.block_on(adoptions(&topology))?;

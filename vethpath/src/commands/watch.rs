@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Exit, Failure,
     failure::runtime,
-    stats::{Source, add_round_trips},
+    source::{Source, add_round_trips},
 };
 use crate::{
     apply,
