@@ -10,13 +10,12 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Adopt, Datapath, IfName, Mac, Neighbour, NsName, OffloadSizes, Place, Resolver, Route, Sysctl, Target,
-    Way,
+    Adopt, Datapath, IfName, Mac, Neighbour, NsName, OffloadSizes, Place, Resolver, Route, Rule, Sysctl,
+    Target, Way,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
     route::is_link_local,
-    rules::RuleDecl,
 };
 
 /// A `[bridge.NAME]`.
@@ -80,6 +79,13 @@ pub(super) struct RouteDecl {
     pub(super) hops: Vec<HopDecl>,
     /// Where its source address is written.
     pub(super) src: Option<Range<usize>>,
+}
+
+/// A rule, and where its interfaces are written.
+#[derive(Clone, Debug)]
+pub(super) struct RuleDecl {
+    pub(super) rule: Rule,
+    pub(super) interfaces: Vec<(String, Range<usize>)>,
 }
 
 /// A way of a route.

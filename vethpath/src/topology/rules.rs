@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Family, Place, addresses,
-    declared::{Declared, NamespaceDecl},
+    declared::{Declared, NamespaceDecl, RuleDecl},
     fault::Sink,
     keys::{self, MOST_RULES},
     read::{At, Table, bounded},
@@ -60,13 +60,6 @@ impl fmt::Display for Rule {
         oif.iter().try_for_each(|name| write!(f, " oif {name}"))?;
         write!(f, " lookup {table}")
     }
-}
-
-/// A rule, and where its table and its interfaces are written.
-#[derive(Clone, Debug)]
-pub(super) struct RuleDecl {
-    pub(super) rule: Rule,
-    interfaces: Vec<(String, Range<usize>)>,
 }
 
 /// The key `rule`.
