@@ -12,7 +12,7 @@ use ratatui::{
 use super::{
     app::{App, Pane},
     columns::{Column, alarm},
-    grid::{GridColumn, GridRow, grid},
+    grid::{BOLD, GridColumn, GridRow, grid, split_bottom, split_top},
     keys::KEYS,
     panes,
 };
@@ -23,8 +23,6 @@ const TALL: u16 = 32;
 
 /// The height from which the detail leaves room for the table above it.
 const HIGH: u16 = 20;
-
-pub(super) const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 
 impl App {
     /// Draws the view.
@@ -202,17 +200,6 @@ fn wrapped_lines(text: &str, width: u16) -> usize {
 /// `1 s`, `0.5 s`.
 fn seconds(time: std::time::Duration) -> String {
     format!("{} s", time.as_secs_f64())
-}
-
-pub(super) fn split_top(area: Rect, height: u16) -> (Rect, Rect) {
-    let height = height.min(area.height);
-    let top = Rect { height, ..area };
-    (top, Rect { y: area.y + height, height: area.height - height, ..area })
-}
-
-pub(super) fn split_bottom(area: Rect, height: u16) -> (Rect, Rect) {
-    let (top, bottom) = split_top(area, area.height - height.min(area.height));
-    (top, bottom)
 }
 
 /// The keys, over everything else.

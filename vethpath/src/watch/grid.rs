@@ -10,6 +10,21 @@ use ratatui::{
 /// The space between columns.
 const GAP: u16 = 2;
 
+/// The style of headings.
+pub(super) const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
+
+/// The upper rows of an area, and the rest.
+pub(super) fn split_top(area: Rect, height: u16) -> (Rect, Rect) {
+    let height = height.min(area.height);
+    let top = Rect { height, ..area };
+    (top, Rect { y: area.y + height, height: area.height - height, ..area })
+}
+
+/// The rest of an area, and its lower rows.
+pub(super) fn split_bottom(area: Rect, height: u16) -> (Rect, Rect) {
+    split_top(area, area.height - height.min(area.height))
+}
+
 /// A column.
 #[derive(Clone, Debug)]
 pub(super) struct GridColumn {
@@ -43,8 +58,7 @@ pub(super) fn grid(buffer: &mut Buffer, area: Rect, columns: &[GridColumn], rows
     let mut x = area.x;
     for (index, (column, width)) in columns.iter().zip(&widths).enumerate() {
         let Some(width) = *width else { continue };
-        let bold = Style::new().add_modifier(Modifier::BOLD);
-        put(buffer, (x, area.y), width, &Line::styled(column.title.as_str(), bold), column.is_number);
+        put(buffer, (x, area.y), width, &Line::styled(column.title.as_str(), BOLD), column.is_number);
         for (row, y) in rows.iter().zip(area.y + 1..) {
             if let Some(cell) = row.cells.get(index) {
                 put(buffer, (x, y), width, cell, column.is_number);

@@ -14,8 +14,7 @@ use vethpath_common::Reason;
 use super::{
     app::{App, Units},
     columns::{alarm, bars, spark, total},
-    draw::{BOLD, split_bottom, split_top},
-    grid::{GridColumn, GridRow, grid},
+    grid::{BOLD, GridColumn, GridRow, grid, split_bottom, split_top},
     model::Directed,
 };
 use crate::{
