@@ -19,7 +19,7 @@ use layout::{
     topo::layout::VisualGraph,
 };
 
-use super::layout::{Card, Rect, Wire};
+use super::shapes::{Card, Rect, Wire};
 
 /// Between two blocks: half of it is each one's.
 const BETWEEN: f64 = 56.0;

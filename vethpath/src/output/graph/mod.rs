@@ -4,6 +4,7 @@ mod arrange;
 mod dot;
 mod layout;
 mod mermaid;
+mod shapes;
 mod svg;
 
 use std::fmt::{self, Write};

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use super::{
     account,
-    layout::{Card, Picture, Rect, Style, Wire, baselines},
+    layout::{Picture, baselines},
     put,
+    shapes::{Card, Rect, Style, Wire},
 };
 use crate::{
     graph::{Graph, Health, Kind, LinkKind, Live},

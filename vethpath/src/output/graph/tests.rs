@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, io};
 
 use super::{
-    layout::{LINE, Picture, Rect, TITLE, Wire},
+    layout::{LINE, Picture, TITLE},
+    shapes::{Rect, Wire},
     *,
 };
 use crate::{
