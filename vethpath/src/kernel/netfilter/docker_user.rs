@@ -12,13 +12,13 @@ use netlink_sys::Socket;
 use nix::libc;
 
 use super::{
-    Family, HEADER, attributes, generation, header, kind,
+    Family, HEADER, attributes,
+    expression::Action,
+    generation, header, kind,
     masquerade::{
         ACCEPT, NFT_CMP_EQ, NFT_META_OIFNAME, NFTA_DATA_VALUE, compare, load_meta, with_expression,
     },
-    ruleset::{
-        Action, CONNTRACK_FLAGS, CONNTRACK_STATE, ESTABLISHED, Names, RELATED, Rule, Ruleset, Test, parse,
-    },
+    ruleset::{CONNTRACK_FLAGS, CONNTRACK_STATE, ESTABLISHED, Names, RELATED, Rule, Ruleset, Test, parse},
     table::{Step, transaction},
 };
 use crate::{

@@ -4,6 +4,7 @@
 //! NETLINK_NETFILTER sockets. One that is [subscribed](subscribe) to events is not used for requests.
 
 mod docker_user;
+mod expression;
 mod hook;
 mod inspect;
 mod legacy;

@@ -14,10 +14,11 @@ use netlink_sys::Socket;
 use nix::libc;
 
 use super::{
-    Family, HEADER, attributes, header,
+    Family, HEADER, attributes,
+    expression::{Action, Fields, verdict},
+    header,
     inspect::dump,
     kind, parse_string,
-    ruleset::{Action, Fields, verdict},
 };
 use crate::kernel::netlink::{self, Attributes, NetlinkError};
 

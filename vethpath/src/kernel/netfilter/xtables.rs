@@ -15,10 +15,11 @@ use nix::{
 
 use super::{
     Family, LegacyTable,
+    expression::Action,
     inspect::Chain,
     masquerade::ACCEPT,
     parse_string,
-    ruleset::{Action, Rule, Ruleset, Test, extension, subnet, target},
+    ruleset::{Rule, Ruleset, Test, extension, subnet, target},
 };
 use crate::kernel::{Context, Result};
 

@@ -9,8 +9,9 @@ use ipnet::IpNet;
 
 use super::{
     Family, HookPoint,
+    expression::{Action, Loaded, Lookup},
     masquerade::ACCEPT,
-    ruleset::{Action, Loaded, Lookup, NEW, OTHER_STATE, Rule, Ruleset, Test},
+    ruleset::{NEW, OTHER_STATE, Rule, Ruleset, Test},
     sets::{Element, Relation, Set, Value, is_nowhere},
 };
 
