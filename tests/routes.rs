@@ -261,3 +261,24 @@ fn a_route_beside_another_to_its_destination_goes_alone() {
     lab.down();
     host.finish();
 }
+
+#[test]
+fn the_connected_route_comes_back_when_one_in_its_place_goes() {
+    let host = Host::new();
+    let with = |routes: &str| {
+        let text = format!(
+            "[bridge.br0]\n[namespace.h]\nroutes = [{routes}]\n[namespace.h.interface.eth0]\nlink = \"br0\"\n\
+             addresses = [\"10.0.0.2/24\"]\n"
+        );
+        host.lab("empty").named("connected").and(&text)
+    };
+    let lab = with("{ to = \"10.0.0.0/24\", dev = \"eth0\", mtu = 1400 }").up();
+    let shown = || host.run("ip -n h route show 10.0.0.0/24").ok().stdout;
+    assert!(shown().contains("mtu 1400"), "{}", shown());
+    let file = with("").write();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    assert!(shown().starts_with("10.0.0.0/24 dev eth0") && !shown().contains("mtu"), "{}", shown());
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    lab.down();
+    host.finish();
+}

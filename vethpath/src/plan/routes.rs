@@ -126,9 +126,12 @@ impl Planner<'_> {
                 surplus.push(route);
             }
         }
-        let surplus = surplus.into_iter().cloned();
-        let gone = surplus.map(|route| Step::DeleteRoute { namespace: name.clone(), route });
-        self.plan.raise.extend(gone.collect::<Vec<_>>());
+        let surplus: Vec<Route> = surplus.into_iter().cloned().collect();
+        for route in surplus {
+            let connected = self.connected(&place, &route);
+            self.plan.raise.push(Step::DeleteRoute { namespace: name.clone(), route });
+            self.plan.raise.extend(connected);
+        }
         for route in namespace.routes.iter() {
             if there.iter().any(|there| there.is(route)) && !self.is_lost(&place, route) {
                 continue;
@@ -139,6 +142,15 @@ impl Planner<'_> {
             let from = self.observed.route_elsewhere(name, route).filter(|_| !is_gone).cloned();
             self.plan.raise.push(Step::Route { namespace: name.clone(), from, route: route.clone() });
         }
+    }
+
+    /// The step that adds the connected route which an IPv4 route of the lab has replaced.
+    fn connected(&self, place: &Place, route: &Route) -> Option<Step> {
+        let is_in_its_place = route.to.addr().is_ipv4() && route.key() == RouteKey::usual(route.to);
+        let device = route.dev.as_ref().filter(|_| is_in_its_place && route.via.is_none())?.as_str();
+        let addresses = addresses_of(self.topology, place, device);
+        let address = addresses.iter().copied().find(|address| address.trunc() == route.to)?;
+        Some(Step::Subnet { place: place.clone(), device: device.to_owned(), address })
     }
 
     /// Restores routes that the lab's have replaced in an adopted namespace, where the file has none with their key any
