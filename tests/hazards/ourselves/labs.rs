@@ -1,6 +1,6 @@
 //! Two labs, two `up` at once, names that collide, and objects that are not ours.
 
-use crate::harness::{Host, Output, TIMEOUT};
+use crate::harness::{Host, Output, TIMEOUT, wait_until_stable};
 
 #[test]
 fn conflicting_objects_are_named_and_untouched() {
@@ -136,7 +136,8 @@ fn foreign_objects_are_untouched() {
     host.set_baseline();
     // Learned entries come and go. Configured ones stay.
     let fdb = || host.run("bridge fdb show br br-other state permanent").ok().stdout;
-    let fdb_before = fdb();
+    // The bridge joins groups while its addresses are new.
+    let fdb_before = wait_until_stable(&fdb);
 
     let lab = host.lab("three-hosts").up();
     lab.reaches("ns0", "172.17.0.102");
