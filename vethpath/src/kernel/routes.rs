@@ -239,21 +239,20 @@ impl Rtnl {
         if route.metric.is_none() {
             message.attributes.push(RouteAttribute::Priority(route.key().metric));
         }
-        match self.handle()?.route().del(message).execute().await.doing("remove route", route_name(route)) {
-            Err(error) if error.is_missing() => Ok(()),
-            other => other,
-        }
+        self.delete_route_by(message, route_name(route)).await
     }
-}
 
-impl Rtnl {
     /// Removes a route by an uplink. A missing route is not an error.
     ///
     /// # Errors
     /// The kernel refuses.
     pub async fn delete_uplink_route(&self, ifindex: u32, route: &UplinkRoute) -> Result<()> {
         let message = uplink_message(ifindex, route)?;
-        match self.handle()?.route().del(message).execute().await.doing("remove route", uplink_name(route)) {
+        self.delete_route_by(message, uplink_name(route)).await
+    }
+
+    async fn delete_route_by(&self, message: RouteMessage, name: String) -> Result<()> {
+        match self.handle()?.route().del(message).execute().await.doing("remove route", name) {
             Err(error) if error.is_missing() => Ok(()),
             other => other,
         }
