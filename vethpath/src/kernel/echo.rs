@@ -1,6 +1,6 @@
 //! Echo requests and replies of ICMP (RFC 792) and ICMPv6 (RFC 4443), by raw sockets.
 //!
-//! A datagram socket of `IPPROTO_ICMP` would do, but a new network namespace permits them to nobody
+//! Datagram sockets of `IPPROTO_ICMP` would do, but a new network namespace permits them to no group
 //! (`net.ipv4.ping_group_range`).
 #![expect(unsafe_code, reason = "nix has neither ICMP_FILTER nor ICMP6_FILTER")]
 

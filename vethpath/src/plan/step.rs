@@ -473,7 +473,7 @@ fn next_to(neighbour: &Neighbour, place: &Place, device: &str) -> String {
     format!("{} lladdr {} on {}", neighbour.address, neighbour.mac, end(place, device))
 }
 
-/// The family is named where the rule does not tell it.
+/// The text has the address family where the rule's subnets do not show it.
 fn ruled(rule: &Rule, family: Family, namespace: &NsName) -> String {
     let of = match family {
         _ if rule.families().count() == 1 => "",

@@ -174,7 +174,7 @@ fn close() {
         if !IS_OPEN.swap(false, SeqCst) {
             return;
         }
-        // There is nobody to report an error to: the terminal may be gone.
+        // An error cannot be reported: the terminal may be gone.
         let _ = output().and_then(|mut output| {
             execute!(output, LeaveAlternateScreen, cursor::Show)?;
             output.flush()
