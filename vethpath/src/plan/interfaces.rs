@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Master, Step, steps::Planner, sysctls::interfaces_of};
+use super::{Master, Step, steps::Planner};
 use crate::topology::{IfName, Interface, Mac, Neighbour, NsName, Place, RouteKey, Sysctl, Topology};
 
 impl Planner<'_> {
@@ -53,7 +53,7 @@ impl Planner<'_> {
         let is_wanted =
             |of: &Neighbour| interface.neighbours.iter().any(|wanted| wanted.address == of.address);
         let was = |of: &&Neighbour| {
-            let former = self.former.iter().flat_map(|former| interfaces_of(former, &place));
+            let former = self.former.iter().flat_map(|former| former.interfaces_in(&place));
             let mut former = former.filter(|former| former.name == interface.name);
             former.any(|former| former.neighbours.contains(of))
         };

@@ -1,7 +1,7 @@
 //! Settings under `/proc/sys/net`.
 
 use super::{Step, steps::Planner};
-use crate::topology::{Bridge, Interface, Ipv6, MTU_V6, NsName, Place, Scope, Sysctl, SysctlKey, Topology};
+use crate::topology::{Bridge, Ipv6, MTU_V6, NsName, Place, Scope, Sysctl, SysctlKey, Topology};
 
 impl Planner<'_> {
     /// Compares the settings of a place that is kept, and of its interfaces and bridges that are kept. A setting that
@@ -165,7 +165,7 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
     for bridge in bridges(topology, place) {
         device(bridge.name.as_str(), bridge.ipv6, &bridge.sysctls);
     }
-    for interface in interfaces_of(topology, place) {
+    for interface in topology.interfaces_in(place) {
         device(interface.name.as_str(), interface.ipv6, &interface.sysctls);
     }
     all
@@ -187,7 +187,7 @@ fn declares(topology: &Topology, place: &Place, key: &SysctlKey) -> bool {
     let mut own = namespaces
         .flat_map(|namespace| namespace.sysctls.iter())
         .chain(bridges(topology, place).flat_map(|bridge| &bridge.sysctls))
-        .chain(interfaces_of(topology, place).flat_map(|interface| &interface.sysctls));
+        .chain(topology.interfaces_in(place).flat_map(|interface| &interface.sysctls));
     own.any(|setting| setting.key == *key)
 }
 
@@ -200,17 +200,6 @@ pub fn default_dad(dad: bool) -> Sysctl {
 
 fn bridges<'a>(topology: &'a Topology, place: &'a Place) -> impl Iterator<Item = &'a Bridge> {
     topology.bridges.iter().filter(move |bridge| &bridge.place == place)
-}
-
-/// The interfaces that a topology has in a place.
-pub(super) fn interfaces_of<'a>(
-    topology: &'a Topology,
-    place: &'a Place,
-) -> impl Iterator<Item = &'a Interface> {
-    let is_here = move |name: &NsName| matches!(place, Place::Namespace(here) if here == name);
-    let pairs = topology.pairs.iter().filter(move |pair| is_here(&pair.namespace)).map(|pair| &pair.inner);
-    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
-    pairs.chain(ends.filter(move |end| &end.place == place).map(|end| &end.interface))
 }
 
 /// Compares values without regard to white space: the kernel separates numbers by tabs.

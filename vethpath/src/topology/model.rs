@@ -465,6 +465,14 @@ impl Topology {
         self.namespaces.iter().filter_map(|namespace| namespace.adopt.as_ref()?.container())
     }
 
+    /// The lab's interfaces in a place.
+    pub fn interfaces_in<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Interface> {
+        let is_here = move |name: &NsName| matches!(place, Place::Namespace(here) if here == name);
+        let pairs = self.pairs.iter().filter(move |pair| is_here(&pair.namespace)).map(|pair| &pair.inner);
+        let ends = self.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+        pairs.chain(ends.filter(move |end| &end.place == place).map(|end| &end.interface))
+    }
+
     /// The bridge of this name in this namespace.
     #[must_use]
     pub fn bridge(&self, place: &Place, name: &IfName) -> Option<&Bridge> {

@@ -85,14 +85,6 @@ impl Topology {
         self
     }
 
-    /// The names of the interfaces of a namespace.
-    pub fn interface_names<'a>(&'a self, name: &'a NsName) -> impl Iterator<Item = &'a IfName> {
-        let inner = self.pairs.iter().filter(move |pair| &pair.namespace == name).map(|pair| &pair.inner);
-        let ends = self.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
-        let ends = ends.filter(move |end| matches!(&end.place, Place::Namespace(of) if of == name));
-        inner.chain(ends.map(|end| &end.interface)).map(|interface| &interface.name)
-    }
-
     /// The interfaces of a namespace.
     fn interfaces_of<'a>(&'a mut self, name: &'a NsName) -> impl Iterator<Item = &'a mut Interface> {
         let inner = self.pairs.iter_mut().filter(move |pair| &pair.namespace == name);

@@ -248,11 +248,13 @@ impl<'a> Executor<'a> {
             if !saved.adopted.contains_key(name.as_str()) {
                 continue;
             }
-            let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
-            let socket = RouteSocket::open(&there)?;
+            let place = Place::Namespace(name.clone());
+            let socket = RouteSocket::open(&self.namespaces.netns(&place)?)?;
             let labs = history.iter().flat_map(History::topologies);
-            let names: Vec<&str> =
-                labs.flat_map(|lab| lab.interface_names(name)).map(IfName::as_str).collect();
+            let names: Vec<&str> = labs
+                .flat_map(|lab| lab.interfaces_in(&place))
+                .map(|interface| interface.name.as_str())
+                .collect();
             let devices: Vec<u32> = socket.indexes(&names)?.into_iter().flatten().collect();
             let ours = namespaces.iter().filter(|namespace| &namespace.name == name);
             let ours: Vec<&Route> = ours.flat_map(|namespace| namespace.routes.iter()).collect();
